@@ -1,0 +1,175 @@
+"""From candidates to voltages: hosts, graphs, one trunk pass, all ions' heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from voltscreen.errors import ModelError, StructureError
+from voltscreen.graph import GraphBatch, build_graphs, chunks_of_atoms
+from voltscreen.model.local_voltage import additive_local
+from voltscreen.model.trunk import GraphTensors, mean_pool
+from voltscreen.model.voltage_model import VoltageModel
+from voltscreen.structures import HostState, PackedStructure, make_host, refuse_overlap
+
+ATOMS_PER_CHUNK = {"cpu": 1000, "cuda": 100_000}
+"""Atoms in one pass: on a CPU what stays in its cache, on a GPU what fills it."""
+
+
+@dataclass(frozen=True, slots=True)
+class IonPrediction:
+    """The voltage of one host for one ion.
+
+    host_state: how the host was made. voltage, sd, lo90, hi90: volt; the last three are None
+    for a model without training data. out_of_domain: percentile of the training hosts' own
+    distances, 0 to 100, or None. undercoordinated: atoms with fewer than 12 neighbours.
+    linear, additive: (n_host_atoms,) float32, volt, in the order of the host's sites; linear is
+    None for a model without training data. site: share of the insertion site, volt.
+    """
+
+    ion: str
+    host_state: HostState
+    voltage: float
+    sd: float | None
+    lo90: float | None
+    hi90: float | None
+    out_of_domain: float | None
+    undercoordinated: int
+    linear: NDArray[np.float32] | None
+    additive: NDArray[np.float32]
+    site: float
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatePrediction:
+    """What the model says of one candidate: predictions by ion, or the reason there is none."""
+
+    ions: dict[str, IonPrediction] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A distinct host and the (candidate, ions) that it serves."""
+
+    host: PackedStructure
+    state: HostState
+    candidate: int
+    ions: tuple[str, ...]
+
+
+def predict_candidates(
+    model: VoltageModel,
+    structures: Sequence[PackedStructure],
+    ions: Sequence[str] | None = None,
+    host_state: HostState = HostState.ION_REMOVED,
+) -> list[CandidatePrediction]:
+    """Voltages and local voltages of candidates, in their order.
+
+    Ions for which a candidate gives the same host share one trunk pass. A candidate that
+    cannot be predicted gets a reason and stops nothing; the result of a candidate does not
+    depend on the others (beyond 1e-5 V of float32 rounding).
+
+    Args:
+        structures: candidates. ions: among the model's, default all of them.
+        host_state: how candidates that contain the ion become hosts.
+
+    Raises:
+        ModelError: an ion that the model has no head for.
+    """
+    wanted = model.ions if ions is None else tuple(ions)
+    if missing := [ion for ion in wanted if ion not in model.ions]:
+        raise ModelError(
+            f"model {model.name!r} does not know {', '.join(missing)}: "
+            f"it predicts {', '.join(model.ions)}"
+        )
+    results = [CandidatePrediction() for _ in structures]
+    jobs: list[_Job] = []
+    for index, structure in enumerate(structures):
+        jobs += _hosts_of(model, structure, index, wanted, host_state, results[index].errors)
+    sizes = np.array([len(job.host) for job in jobs], dtype=np.int64)
+    for which in chunks_of_atoms(sizes, ATOMS_PER_CHUNK[model.device.type]):
+        chunk = [jobs[i] for i in which]
+        graphs = build_graphs([job.host for job in chunk], model.graph_spec)
+        _predict_chunk(model, chunk, graphs, results)
+    return results
+
+
+def _hosts_of(
+    model: VoltageModel,
+    structure: PackedStructure,
+    index: int,
+    ions: Sequence[str],
+    host_state: HostState,
+    errors: dict[str, str],
+) -> list[_Job]:
+    """The distinct hosts of a candidate; reasons for ions without one go to `errors`."""
+    try:
+        if unknown := model.table.unknown_elements(structure.atomic_numbers):
+            raise StructureError(f"the model has no node features for {', '.join(unknown)}")
+        refuse_overlap(structure)
+    except StructureError as error:
+        errors.update(dict.fromkeys(ions, str(error)))
+        return []
+    jobs: list[_Job] = []
+    as_given: list[str] = []
+    for ion in ions:
+        try:
+            host = make_host(structure, ion, host_state)
+        except StructureError as error:
+            errors[ion] = str(error)
+            continue
+        if host.state is HostState.AS_GIVEN:
+            as_given.append(ion)
+        else:
+            jobs.append(_Job(host.structure, host.state, index, (ion,)))
+    if as_given:
+        jobs.append(_Job(structure, HostState.AS_GIVEN, index, tuple(as_given)))
+    return jobs
+
+
+def _predict_chunk(
+    model: VoltageModel,
+    jobs: list[_Job],
+    graphs: GraphBatch,
+    results: list[CandidatePrediction],
+) -> None:
+    undercoordinated = graphs.n_undercoordinated
+    with torch.inference_mode():
+        graph = GraphTensors.from_batch(graphs, model.device)
+        atoms = model.trunk(graph).double()
+        pooled = mean_pool(atoms, graph)
+        voltage = model.heads(pooled)
+        baseline = torch.from_numpy(model.baseline).to(model.device)
+        additive = additive_local(
+            atoms, graph.structure_of_atom, graph.n_atoms, pooled, voltage, model.heads, baseline
+        )
+    voltages, additives = voltage.cpu().numpy(), additive.cpu().numpy().astype(np.float32)
+    linears = None
+    if model.linear:
+        linears = model.linear.local_voltages(atoms.cpu().numpy()).astype(np.float32)
+    percentile = model.domain.percentile(pooled.cpu().numpy()) if model.domain else None
+    for b, job in enumerate(jobs):
+        span = slice(int(graphs.offsets[b]), int(graphs.offsets[b + 1]))
+        for ion in job.ions:
+            x = model.ions.index(ion)
+            value = float(voltages[x, b])
+            sd = float(model.intervals.sd[x]) if model.intervals else None
+            half = float(model.intervals.half90[x]) if model.intervals else None
+            results[job.candidate].ions[ion] = IonPrediction(
+                ion=ion,
+                host_state=job.state,
+                voltage=value,
+                sd=sd,
+                lo90=None if half is None else value - half,
+                hi90=None if half is None else value + half,
+                out_of_domain=None if percentile is None else float(percentile[x, b]),
+                undercoordinated=int(undercoordinated[b]),
+                linear=None if linears is None else linears[x, span].copy(),
+                additive=additives[x, span].copy(),
+                site=0.0,
+            )

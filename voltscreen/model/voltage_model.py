@@ -1,0 +1,90 @@
+"""`VoltageModel`: trunk, heads, local voltages and uncertainty, as one thing with one id."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from voltscreen.graph import GraphSpec
+from voltscreen.model.card import ModelCard
+from voltscreen.model.element_table import ElementTable
+from voltscreen.model.heads import IonHeads
+from voltscreen.model.local_voltage import LinearLocal
+from voltscreen.model.trunk import Trunk
+from voltscreen.model.uncertainty import Domain, Intervals
+
+
+@dataclass(frozen=True, eq=False)
+class VoltageModel:
+    """A trained network for one or more working ions.
+
+    name: what people call it. ions: in the order of every (ions, ...) array.
+    graph_spec: rules of the graphs it was trained on. table: node features.
+    trunk: float32, evaluation mode. heads: float64.
+    baseline: (64,) float64, pooled vector from which `additive` local voltages count.
+    linear, intervals, domain: None for a model that came without training data.
+    """
+
+    name: str
+    ions: tuple[str, ...]
+    graph_spec: GraphSpec
+    table: ElementTable
+    trunk: Trunk
+    heads: IonHeads
+    baseline: NDArray[np.float64]
+    linear: LinearLocal | None
+    intervals: Intervals | None
+    domain: Domain | None
+    card: ModelCard
+
+    @property
+    def device(self) -> torch.device:
+        """Where the trunk runs."""
+        return next(self.trunk.parameters()).device
+
+    def to(self, device: torch.device) -> VoltageModel:
+        """Move trunk and heads to a device, in place; returns the model itself."""
+        self.trunk.to(device)
+        self.heads.to(device)
+        return self
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that decides a prediction, by name, on the CPU."""
+        arrays: dict[str, NDArray[np.generic]] = {
+            "element_table.features": self.table.features,
+            "element_table.known": self.table.known.astype(np.uint8),
+            "baseline": self.baseline,
+        }
+        if self.linear:
+            arrays |= {"linear.weights": self.linear.weights, "linear.bias": self.linear.bias}
+            arrays["linear.ridge"] = np.array([self.linear.ridge])
+        if self.intervals:
+            arrays |= {"intervals.sd": self.intervals.sd, "intervals.half90": self.intervals.half90}
+        if self.domain:
+            arrays |= {
+                "domain.center": self.domain.center,
+                "domain.spread": self.domain.spread,
+                "domain.hosts": self.domain.hosts,
+                "domain.trained_on": self.domain.trained_on.astype(np.uint8),
+                "domain.percentiles": self.domain.percentiles,
+            }
+        tensors = {key: torch.from_numpy(np.ascontiguousarray(a)) for key, a in arrays.items()}
+        for part, module in (("trunk", self.trunk), ("heads", self.heads)):
+            for key, value in module.state_dict().items():
+                tensors[f"{part}.{key}"] = value.detach().cpu().contiguous()
+        return tensors
+
+    @cached_property
+    def id(self) -> str:
+        """16 hex digits: the hash of graph rules, ions, weights and element table."""
+        digest = hashlib.sha256(f"{self.graph_spec.name} {' '.join(self.ions)}".encode())
+        for key, tensor in sorted(self.tensors().items()):
+            digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()[:16]
