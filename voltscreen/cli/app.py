@@ -6,12 +6,18 @@ when it runs, so that `voltscreen --help` answers at once.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Annotated
 
 import typer
 
 from voltscreen.errors import VoltscreenError
+
+COMMAND_MODULES = (
+    "screen", "predict", "init", "db", "ingest", "campaign", "worker", "results", "model",
+)  # fmt: skip
+"""Modules of this room in the order of `--help`; each has `register(app)`."""
 
 app = typer.Typer(
     name="voltscreen",
@@ -26,11 +32,13 @@ app = typer.Typer(
 
 @app.callback()
 def root(
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error.")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Global options; `main` reads --debug itself, so that it also covers failing imports."""
+
+
+for _module in COMMAND_MODULES:
+    importlib.import_module(f"voltscreen.cli.{_module}").register(app)
 
 
 def main() -> None:

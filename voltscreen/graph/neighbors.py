@@ -17,8 +17,8 @@ SELF_TOLERANCE = 1e-8
 """Angstrom; what the original code takes for the atom itself."""
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def nearest_neighbors(
+@numba.njit(cache=True, nogil=True)
+def nearest_neighbors(  # noqa: C901, PLR0912, PLR0915 - one hot loop, calls would cost as much
     lattices: NDArray[np.float64],
     frac: NDArray[np.float64],
     offsets: NDArray[np.int64],
@@ -47,7 +47,11 @@ def nearest_neighbors(
     for b in range(len(offsets) - 1):
         first, last = offsets[b], offsets[b + 1]
         cell = lattices[b]
-        bc, ca, ab = np.cross(cell[1], cell[2]), np.cross(cell[2], cell[0]), np.cross(cell[0], cell[1])
+        bc, ca, ab = (
+            np.cross(cell[1], cell[2]),
+            np.cross(cell[2], cell[0]),
+            np.cross(cell[0], cell[1]),
+        )
         volume = abs((cell[0] * bc).sum())
         # Distance between neighbouring lattice planes: how many images a radius reaches.
         height0 = volume / math.sqrt((bc * bc).sum())

@@ -125,9 +125,7 @@ def available_models() -> dict[str, Path]:
     """Files of the shipped and the user's models by name."""
     with resources.as_file(resources.files("voltscreen.model") / "weights") as shipped:
         folders = (shipped, user_models())
-    return {
-        path.stem: path for folder in folders for path in sorted(folder.glob(f"*{SUFFIX}"))
-    }
+    return {path.stem: path for folder in folders for path in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
 def user_models() -> Path:

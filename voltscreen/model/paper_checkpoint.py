@@ -8,7 +8,7 @@ containers and refuses anything else, so a file cannot run code.
 from __future__ import annotations
 
 import pickle
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +110,7 @@ def _card(path: Path, table: ElementTable, ion: str, name: str) -> ModelCard:
     return ModelCard(
         name=name,
         description=f"The paper's released network for {ion}, imported from {path.name}",
-        created=date.today().isoformat(),
+        created=datetime.now(UTC).date().isoformat(),
         recipe="Zhang, Zhou, Lu, Shen, Interpretable learning of voltage for electrode design of "
         "multivalent metal-ion batteries; weights as released, nothing refitted",
         ions=[ion],

@@ -75,8 +75,8 @@ class GatedConvolution(nn.Module):
         """
         # W z_ij in three parts: the atom's and the neighbour's are computed once an atom.
         n_features = atoms.shape[1]
-        w_self, w_neighbor, w_edge = self.fc_full.weight.split(
-            (n_features, n_features, edges.shape[2]), dim=1
+        w_self, w_neighbor, w_edge = torch.split(
+            self.fc_full.weight, [n_features, n_features, edges.shape[2]], dim=1
         )
         mixed = functional.linear(edges, w_edge, self.fc_full.bias)
         mixed = mixed + functional.linear(atoms, w_self)[:, None, :]
@@ -118,7 +118,7 @@ class Trunk(nn.Module):
         """(n, 64): the vector of every atom after the last convolution."""
         shifted = (graph.distances[:, :, None] - self.centers) / self.gaussian_width
         edges = torch.exp(-shifted.square())
-        atoms = self.embedding(self.element_features[graph.atomic_numbers])
+        atoms: Tensor = self.embedding(self.element_features[graph.atomic_numbers])
         for convolution in self.convs:
             atoms = convolution(atoms, edges, graph.neighbors, graph.filled)
         return atoms

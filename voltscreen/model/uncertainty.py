@@ -58,7 +58,8 @@ class Domain:
 
     def percentile(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
         """(ions, b): where the distance of pooled features (b, 64) stands among the training
-        hosts' own, 0 to 100; 100 is farther than every training host is from the others."""
+        hosts' own, 0 to 100; 100 is farther than every training host is from the others.
+        """
         distances = _nearest_distances(
             ((pooled - self.center) / self.spread), self.hosts, self.trained_on, leave_one_out=False
         )
@@ -98,9 +99,7 @@ def _nearest_distances(
 ) -> NDArray[np.float64]:
     """(ions, b): mean distance to the nearest training hosts of each ion."""
     others = hosts.astype(np.float64)
-    squared = (
-        (points**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2.0 * points @ others.T
-    )
+    squared = (points**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2.0 * points @ others.T
     if leave_one_out:
         np.fill_diagonal(squared, np.inf)
     distances = np.sqrt(np.maximum(squared, 0.0))

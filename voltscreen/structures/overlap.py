@@ -15,7 +15,7 @@ MIN_DISTANCE = 0.5
 """Angstrom; the shortest bond there is, H-H, has 0.74."""
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _closest_pair(
     lattice: NDArray[np.float64],
     frac: NDArray[np.float64],
@@ -52,9 +52,7 @@ def refuse_overlap(structure: PackedStructure) -> None:
         StructureError: names the two sites and their distance in angstrom.
     """
     spacing = 1.0 / np.linalg.norm(np.linalg.inv(structure.lattice), axis=0)
-    distance, i, j = _closest_pair(
-        structure.lattice, structure.frac_coords, spacing, MIN_DISTANCE
-    )
+    distance, i, j = _closest_pair(structure.lattice, structure.frac_coords, spacing, MIN_DISTANCE)
     if i >= 0:
         first, second = (element_symbol(int(structure.atomic_numbers[k])) for k in (i, j))
         raise StructureError(

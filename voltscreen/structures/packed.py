@@ -99,6 +99,8 @@ class PackedStructure:
         Raises:
             StructureError: disordered, empty, or as for `from_arrays`.
         """
+        from pymatgen.core import DummySpecies
+
         if len(structure) == 0:
             raise StructureError("empty structure: it has no atoms")
         if not structure.is_ordered:
@@ -107,19 +109,17 @@ class PackedStructure:
                 f"disordered structure: site {site.species_string} is partly occupied; "
                 "give an ordered one (pymatgen's OrderDisorderedStructureTransformation)"
             )
-        try:
-            numbers = [int(site.specie.Z) for site in structure]
-        except (AttributeError, TypeError, ValueError):
-            raise StructureError("unknown element: the structure holds a dummy species") from None
+        species = [site.specie for site in structure]
+        if any(isinstance(item, DummySpecies) for item in species):
+            raise StructureError("unknown element: the structure holds a dummy species")
+        numbers = [int(item.Z) for item in species]
         return cls.from_arrays(structure.lattice.matrix, structure.frac_coords, numbers)
 
     def to_pymatgen(self) -> Structure:
         """The structure for pymatgen, sites in the same order."""
         from pymatgen.core import Lattice, Structure
 
-        return Structure(
-            Lattice(self.lattice), [int(z) for z in self.atomic_numbers], self.frac_coords
-        )
+        return Structure(Lattice(self.lattice), self.symbols, self.frac_coords)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> PackedStructure:
@@ -174,15 +174,13 @@ class PackedStructure:
         """The cell's composition as pymatgen has it."""
         from pymatgen.core import Composition
 
-        return Composition({symbol: count for symbol, count in self.element_counts.items()})
+        return Composition(self.element_counts)
 
     @cached_property
     def element_counts(self) -> dict[str, int]:
         """Number of atoms by element symbol, by ascending atomic number."""
         numbers, counts = np.unique(self.atomic_numbers, return_counts=True)
-        return {
-            element_symbol(int(z)): int(n) for z, n in zip(numbers, counts, strict=True)
-        }
+        return {element_symbol(int(z)): int(n) for z, n in zip(numbers, counts, strict=True)}
 
     @property
     def symbols(self) -> list[str]:
@@ -210,9 +208,7 @@ class PackedStructure:
         unit = self.lattice / lengths[:, None]
         cosines = np.array([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]])
         angles = np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))
-        cell = np.concatenate(
-            (_steps(lengths / _LENGTH_STEP), _steps(angles / _ANGLE_STEP))
-        )
+        cell = np.concatenate((_steps(lengths / _LENGTH_STEP), _steps(angles / _ANGLE_STEP)))
         coords = _steps((self.frac_coords % 1.0) * _FRAC_STEPS) % _FRAC_STEPS
         sites = np.column_stack((self.atomic_numbers.astype(np.int64), coords))
         order = np.lexsort(sites.T[::-1])

@@ -1,0 +1,1 @@
+"""Data sets, the transfer recipe, evaluation and model cards."""

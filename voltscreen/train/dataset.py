@@ -99,9 +99,7 @@ def _stored_folds(folder: Path, rows: pd.DataFrame) -> dict[str, NDArray[np.int6
     if not (folder / FOLDS_FILE).exists():
         return {}
     folds = pd.read_csv(folder / FOLDS_FILE).set_index("battery_id").loc[rows["battery_id"]]
-    return {
-        name: folds[f"fold_{name}"].to_numpy(dtype=np.int64) for name in ("grouped", "random")
-    }
+    return {name: folds[f"fold_{name}"].to_numpy(dtype=np.int64) for name in ("grouped", "random")}
 
 
 def _drawn_folds(group: NDArray[np.str_]) -> dict[str, NDArray[np.int64]]:

@@ -28,7 +28,9 @@ def held_out_errors(
     for number in np.unique(fold):
         for ion in ION_SYMBOLS:
             of_ion = data.ion == ion
-            mean_predictor[of_ion & (fold == number)] = data.voltage[of_ion & (fold != number)].mean()
+            mean_predictor[of_ion & (fold == number)] = data.voltage[
+                of_ion & (fold != number)
+            ].mean()
     errors = []
     for ion in (POOLED, *ION_SYMBOLS):
         rows = np.ones(len(data), bool) if ion == POOLED else data.ion == ion

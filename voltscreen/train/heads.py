@@ -76,7 +76,9 @@ def stack_heads(heads: list[IonHeads]) -> IonHeads:
 
 def _copies(start: IonHeads, count: int, voltages: NDArray[np.float64]) -> IonHeads:
     heads = IonHeads(count)
-    state = {key: value.expand(count, *value.shape[1:]) for key, value in start.state_dict().items()}
+    state = {
+        key: value.expand(count, *value.shape[1:]) for key, value in start.state_dict().items()
+    }
     heads.load_state_dict(state)
     heads.mean.fill_(float(voltages.mean()))
     heads.scale.fill_(float(voltages.std()))

@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +135,7 @@ def _part(
         return _read_part(path, table, graphs)
     report = None
     if progress:
+
         def report(epoch: int, loss: float) -> None:
             progress(path.stem, epoch, recipe.trunk.epochs, loss)
 
@@ -150,9 +151,7 @@ def _part(
             heads.append(trunk_head)
             continue
         features = pooled[data.host_of_row[own]]
-        head, _ = fit_head(
-            features, data.voltage[own], data.group[own], trunk_head, recipe.head
-        )
+        head, _ = fit_head(features, data.voltage[own], data.group[own], trunk_head, recipe.head)
         heads.append(head)
     part = _Part(trunk, stack_heads(heads), pooled)
     buffer = io.BytesIO()
@@ -170,9 +169,7 @@ def _read_part(path: Path, table: ElementTable, graphs: GraphBatch) -> _Part:
     trunk.load_state_dict(saved["trunk"])
     heads = IonHeads(len(ION_SYMBOLS))
     heads.load_state_dict(saved["heads"])
-    return _Part(
-        freeze(trunk), heads.requires_grad_(False), pooled_features(trunk, graphs)
-    )
+    return _Part(freeze(trunk), heads.requires_grad_(False), pooled_features(trunk, graphs))
 
 
 def _predict_rows(
@@ -207,7 +204,7 @@ def _assemble(
     card = ModelCard(
         name=name,
         description="Average insertion voltage for ten working ions by transfer-learned CGCNN",
-        created=date.today().isoformat(),
+        created=datetime.now(UTC).date().isoformat(),
         recipe=f"Trunk trained on {TRUNK_ION} ({recipe.trunk}), then frozen with its batch-norm "
         "statistics; for every other ion the last two layers fitted on the frozen features, "
         f"starting from the {TRUNK_ION} head ({recipe.head}). No test row chose anything.",

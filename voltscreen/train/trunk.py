@@ -100,9 +100,7 @@ def pooled_features(
     return np.concatenate(pooled)
 
 
-def _batches(
-    n_rows: int, batch_size: int, rng: np.random.Generator
-) -> Iterator[NDArray[np.int64]]:
+def _batches(n_rows: int, batch_size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     order = rng.permutation(n_rows)
     for start in range(0, n_rows, batch_size):
         yield order[start : start + batch_size]

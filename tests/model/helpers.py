@@ -1,0 +1,66 @@
+"""A small untrained model and crystals for tests of the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from pymatgen.core import Lattice
+
+from voltscreen.graph import NEAREST, GraphSpec
+from voltscreen.model.card import ModelCard
+from voltscreen.model.element_table import build_element_table
+from voltscreen.model.heads import IonHeads
+from voltscreen.model.local_voltage import LinearLocal
+from voltscreen.model.trunk import Trunk
+from voltscreen.model.uncertainty import Intervals, fit_domain
+from voltscreen.model.voltage_model import VoltageModel
+from voltscreen.structures import PackedStructure
+
+IONS = ("Li", "Mg", "Al")
+
+
+def random_crystal(seed: int, n_atoms: int = 8, elements: tuple[int, ...] = (8, 25, 26)):
+    """Random positions at the density of an oxide, no overlapping atoms."""
+    rng = np.random.default_rng(seed)
+    scale = (14.0 * n_atoms) ** (1 / 3)
+    lattice = Lattice.from_parameters(*[scale] * 3, *rng.uniform(80, 100, 3)).matrix
+    grid = np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), -1).reshape(-1, 3) / 4
+    coords = grid[rng.permutation(64)[:n_atoms]] + rng.uniform(-0.03, 0.03, (n_atoms, 3))
+    return PackedStructure.from_arrays(lattice, coords, rng.choice(elements, n_atoms))
+
+
+def small_model(seed: int = 0, spec: GraphSpec = NEAREST, *, trained: bool = True) -> VoltageModel:
+    """Random weights; with `trained`, also random intervals, domain and linear locals."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    table = build_element_table()
+    trunk = Trunk(torch.from_numpy(table.features), spec).eval().requires_grad_(False)
+    for convolution in trunk.convs:
+        convolution.bn1.running_mean.normal_(0, 0.1)
+        convolution.bn2.running_var.uniform_(0.5, 2.0)
+    heads = IonHeads(len(IONS)).double().requires_grad_(False)
+    heads.scale.fill_(0.9)
+    heads.mean.fill_(2.5)
+    card = ModelCard(
+        name="small", description="for tests", created="2026-01-01", recipe="random weights",
+        ions=list(IONS), graph_spec=spec.name, element_table_hash=table.hash,
+        host_state="as_given", intervals="none", local_voltages="none", intended_use="tests",
+        limits=[], command="none",
+    )  # fmt: skip
+    return VoltageModel(
+        name="small",
+        ions=IONS,
+        graph_spec=spec,
+        table=table,
+        trunk=trunk,
+        heads=heads,
+        baseline=rng.uniform(0, 1, 64),
+        linear=LinearLocal(rng.normal(size=(3, 64)) / 64, rng.normal(size=3), 10.0)
+        if trained
+        else None,
+        intervals=Intervals(np.array([0.5, 0.6, 0.7]), np.array([0.9, 1.0, 1.1]))
+        if trained
+        else None,
+        domain=fit_domain(rng.uniform(0, 1, (30, 64)), np.ones((3, 30), bool)) if trained else None,
+        card=card,
+    )

@@ -1,0 +1,81 @@
+"""The rooms of the house: data moves one way, and nobody reaches upstairs."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import voltscreen
+
+ROOMS = [
+    "cli", "web", "campaign", "cluster", "explain", "screening", "train", "sources", "store",
+    "potentials", "model", "graph", "structures",
+]  # fmt: skip
+"""From the top floor down; settings, ions and errors are the ground floor."""
+GROUND_FLOOR = {"errors", "ions", "settings", "__init__"}
+PACKAGE = Path(voltscreen.__file__).parent
+DATABASE_PACKAGES = {"pymongo", "bson", "gridfs", "fireworks"}
+WITHOUT_DATABASE = ["screening", "potentials", "model", "graph", "structures", "sources", "train"]
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if "_data" not in path.parts)
+
+
+def floor(parts: tuple[str, ...]) -> int:
+    """Height of a module: index from the bottom; 0 is the ground floor."""
+    if len(parts) == 1:
+        return 0 if parts[0] in GROUND_FLOOR else len(ROOMS) + 1
+    return len(ROOMS) - ROOMS.index(parts[0])
+
+
+def imported(path: Path) -> set[str]:
+    """Every absolute module name that a file imports, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return names
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_only_from_rooms_below(path: Path) -> None:
+    own = path.relative_to(PACKAGE).with_suffix("").parts
+    if own == ("__main__",):
+        return
+    for name in imported(path):
+        parts = tuple(name.split("."))[1:]
+        if not name.startswith("voltscreen.") or parts[0] not in ROOMS:
+            continue
+        if parts[0] != own[0]:
+            assert floor(parts) < floor(own), f"{'/'.join(own)} imports {name} from above"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_store_campaign_and_cluster_know_the_database(path: Path) -> None:
+    if path.relative_to(PACKAGE).parts[0] in WITHOUT_DATABASE:
+        packages = {name.split(".")[0] for name in imported(path)}
+        assert not packages & DATABASE_PACKAGES
+
+
+def test_every_folder_is_a_known_room() -> None:
+    folders = {p.parent.relative_to(PACKAGE).parts[0] for p in PACKAGE.glob("*/__init__.py")}
+    assert folders <= set(ROOMS)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    import subprocess
+
+    code = (
+        "import sys, voltscreen.cli.app; "
+        "print(*(m for m in ('torch','numpy','pymatgen','pydantic','fireworks','pymongo') "
+        "if m in sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == ""

@@ -1,0 +1,54 @@
+"""One door to all sources: what a campaign spec names, as a stream of candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from voltscreen.errors import SpecError
+from voltscreen.sources import files, hosts, parquet
+from voltscreen.structures import Candidate, Refused
+
+SOURCE_KINDS = ("mp", "files", "parquet", "hosts")
+
+
+def candidates(kind: str, value: object, base: Path) -> Iterator[Candidate | Refused]:
+    """The items of a source, one by one; nothing is held in memory for longer than needed.
+
+    Args:
+        kind: `files` (a glob or a list of globs), `parquet` (a path, or {path, start, limit}),
+            `hosts` (`all` or a list of names), `mp` (a filter).
+        value: what the spec holds for it.
+        base: folder that relative paths start from.
+
+    Raises:
+        SpecError: the value does not fit the kind, or names nothing.
+        FileFormatError: a Parquet file that cannot be read at all.
+    """
+    if kind == "files":
+        return files.read_files(files.find_files(value, base))
+    if kind == "parquet":
+        return parquet.read_table(parquet.parse_rows(value, base))
+    if kind == "hosts":
+        return hosts.read_hosts(hosts.select_hosts(value))
+    if kind == "mp":
+        raise SpecError(
+            "source.mp: this version cannot query the Materials Project yet; "
+            "use files, parquet or hosts"
+        )
+    raise SpecError(f"source.{kind}: unknown kind; choose from {', '.join(SOURCE_KINDS)}")
+
+
+def estimate(kind: str, value: object, base: Path) -> int | None:
+    """How many items `candidates` will yield, where that is known without reading them all.
+
+    Raises:
+        As `candidates`.
+    """
+    if kind == "files":
+        return len(files.find_files(value, base))
+    if kind == "parquet":
+        return parquet.count_rows(parquet.parse_rows(value, base))
+    if kind == "hosts":
+        return len(hosts.select_hosts(value))
+    return None
