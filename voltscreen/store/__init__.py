@@ -1,0 +1,26 @@
+"""MongoDB: connection, embedded server, documents, indexes and queries."""
+
+from voltscreen.store.connection import Store, connect
+from voltscreen.store.queries import (
+    SORT_KEYS,
+    ResultQuery,
+    ResultRow,
+    campaign_ions,
+    get_voltages,
+    query_results,
+)
+from voltscreen.store.structures import get_structure, load_structures, unpack
+
+__all__ = [
+    "SORT_KEYS",
+    "ResultQuery",
+    "ResultRow",
+    "Store",
+    "campaign_ions",
+    "connect",
+    "get_structure",
+    "get_voltages",
+    "load_structures",
+    "query_results",
+    "unpack",
+]

@@ -1,0 +1,172 @@
+"""FireWorks' LaunchPad on voltscreen's database.
+
+Three things differ from FireWorks' own, all of them about servers and crashes:
+
+- ids are taken from the image AFTER the increment: the embedded server may return a stale
+  image from before it when several processes draw at once, and two launches would share an id;
+- a workflow is written before its Fireworks are ready, so that a process that dies in between
+  leaves nothing that a worker could check out without finding its workflow;
+- the Firework and launch that were checked out last are remembered, for the heartbeat.
+
+Documents are FireWorks' own, so that `lpad` reads and writes the same database.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from fireworks import Firework, LaunchPad, Workflow
+from fireworks.core.launchpad import WFLock
+from fireworks.fw_config import ROCKET_STREAM_LOGLEVEL, STREAM_LOGLEVEL
+from fireworks.utilities.fw_utilities import get_fw_logger
+from pymongo import ReturnDocument
+
+from voltscreen.settings import Settings, settings
+from voltscreen.store.connection import server_uri
+
+_COUNTER = -1
+"""`_id` of the document that FireWorks draws ids from."""
+
+
+class VoltscreenLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks has no type hints
+    """FireWorks' LaunchPad with safe ids and safe order of writes."""
+
+    launch_in_hand: int | None = None
+    """Id of the launch that was checked out last and is not complete."""
+
+    def get_new_fw_id(self, quantity: int = 1) -> int:
+        """First of `quantity` new Firework ids."""
+        return self._draw("next_fw_id", quantity)
+
+    def get_new_launch_id(self) -> int:
+        """A new launch id."""
+        return self._draw("next_launch_id", 1)
+
+    def _draw(self, counter: str, quantity: int) -> int:
+        document = self.fw_id_assigner.find_one_and_update(
+            {}, {"$inc": {counter: quantity}}, return_document=ReturnDocument.AFTER
+        )
+        if document is None:
+            self.initialise()
+            return self._draw(counter, quantity)
+        return int(document[counter]) - quantity
+
+    def initialise(self) -> None:
+        """Create the id counter and FireWorks' indexes in a new database; nothing in another."""
+        if self.fw_id_assigner.find_one({}, {"_id": 1}) is None:
+            self.fw_id_assigner.update_one(
+                {"_id": _COUNTER},
+                {"$setOnInsert": {"next_fw_id": 1, "next_launch_id": 1}},
+                upsert=True,
+            )
+            self.tuneup()
+
+    def add_wf(self, wf: Workflow | Firework, reassign_all: bool = True) -> dict[int, int]:
+        """Add a workflow; the mapping from its old to its new Firework ids."""
+        if not reassign_all:
+            added: dict[int, int] = super().add_wf(wf, reassign_all=False)
+            return added
+        workflow = Workflow.from_firework(wf) if isinstance(wf, Firework) else wf
+        for fw_id in workflow.root_fw_ids:
+            workflow.id_fw[fw_id].state = "READY"
+            workflow.fw_states[fw_id] = "READY"
+        fireworks = sorted(workflow.id_fw.values(), key=lambda fw: -int(fw.fw_id))
+        first = self.get_new_fw_id(quantity=len(fireworks))
+        old_new = {int(fw.fw_id): first + n for n, fw in enumerate(fireworks)}
+        for fw in fireworks:
+            fw.fw_id = old_new[fw.fw_id]
+        workflow._reassign_ids(old_new)
+        self.workflows.insert_one(workflow.to_db_dict())
+        self.fireworks.insert_many([fw.to_db_dict() for fw in fireworks])
+        return old_new
+
+    def bulk_add_wfs(self, wfs: list[Workflow | Firework]) -> None:
+        """Add several workflows."""
+        for wf in wfs:
+            self.add_wf(wf)
+
+    def _update_wf(self, wf: Workflow, updated_ids: list[int]) -> None:
+        """Write a workflow that has changed; must be called within its lock.
+
+        New Fireworks (of a detour) wait until the workflow names them.
+        """
+        new = sorted((wf.id_fw[i] for i in updated_ids if i < 0), key=lambda fw: -int(fw.fw_id))
+        if not new:
+            super()._update_wf(wf, updated_ids)
+            return
+        first = self.get_new_fw_id(quantity=len(new))
+        old_new = {int(fw.fw_id): first + n for n, fw in enumerate(new)}
+        for fw in new:
+            fw.fw_id = old_new[fw.fw_id]
+        wf._reassign_ids(old_new)
+        rows = [fw.to_db_dict() for fw in new]
+        self.fireworks.insert_many([row | {"state": "WAITING"} for row in rows])
+        # Writes the workflow with all its nodes, then is called again for the known ones.
+        super()._update_wf(wf, [i for i in updated_ids if i >= 0])
+        ready = [row["fw_id"] for row in rows if row["state"] == "READY"]
+        for start in range(0, len(ready), 100):
+            self.fireworks.update_many(
+                {"fw_id": {"$in": ready[start : start + 100]}, "state": "WAITING"},
+                {"$set": {"state": "READY"}},
+            )
+
+    def checkout_fw(self, *args: Any, **kwargs: Any) -> tuple[Firework | None, int | None]:
+        """Check out a ready Firework; see FireWorks."""
+        firework, launch_id = super().checkout_fw(*args, **kwargs)
+        self.launch_in_hand = launch_id
+        return firework, launch_id
+
+    def complete_launch(self, launch_id: int, *args: Any, **kwargs: Any) -> Any:
+        """Mark a launch as completed or fizzled; see FireWorks."""
+        done = super().complete_launch(launch_id, *args, **kwargs)
+        self.launch_in_hand = None
+        return done
+
+    def unlock(self, fw_id: int) -> None:
+        """Free the lock of the workflow with that Firework, left by a process that died."""
+        self.workflows.update_one({"nodes": fw_id}, {"$unset": {"locked": True}})
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+
+def open_launchpad(config: Settings | None = None) -> VoltscreenLaunchPad:
+    """The LaunchPad of the settings' database, ready for work; close it in the end.
+
+    Call `store.connect` first: it says in a sentence why a server cannot be reached.
+    """
+    config = config or settings()
+    quiet_fireworks()
+    launchpad = VoltscreenLaunchPad(
+        host=server_uri(config)[0],
+        name=config.database,
+        uri_mode=True,
+        user_indices=["spec.campaign"],
+        mongoclient_kwargs={
+            "serverSelectionTimeoutMS": int(config.connect_timeout * 1000),
+            "appname": "voltscreen",
+        },
+    )
+    launchpad.initialise()
+    return launchpad
+
+
+def quiet_fireworks() -> None:
+    """Send FireWorks' loggers to stderr, warnings only; they write every step to stdout."""
+    for name, level in (
+        ("launchpad", STREAM_LOGLEVEL),
+        ("rocket.launcher", ROCKET_STREAM_LOGLEVEL),
+        ("rocket.launcher", STREAM_LOGLEVEL),
+    ):
+        # FireWorks adds its handler once for a name and level; after that it is ours to replace.
+        logger: logging.Logger = get_fw_logger(name, stream_level=level)
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setLevel(logging.WARNING)
+        logger.handlers[:] = [handler]
+        logger.propagate = False
+
+
+__all__ = ["VoltscreenLaunchPad", "WFLock", "open_launchpad", "quiet_fireworks"]

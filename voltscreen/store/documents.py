@@ -1,0 +1,331 @@
+"""The documents of the collections: these models are the schema.
+
+Units stand in the descriptions. A field is absent from MongoDB only where its model gives it a
+default of None.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from voltscreen import __version__
+
+SCHEMA_VERSION = 1
+
+
+def now() -> datetime:
+    """The present in UTC, in MongoDB's resolution of a millisecond."""
+    time = datetime.now(UTC)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+class Document(BaseModel):
+    """What every document carries."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore")
+    collection: ClassVar[str]
+
+    schema_version: int = Field(default=SCHEMA_VERSION, description="version of these models")
+    voltscreen_version: str = Field(default=__version__, description="version that wrote it")
+    written_at: datetime = Field(default_factory=now, description="UTC")
+
+    def to_mongo(self) -> dict[str, Any]:
+        """The document as pymongo takes it; what is None is left out."""
+        return self.model_dump(by_alias=True, exclude_none=True)
+
+    @classmethod
+    def from_mongo(cls, document: dict[str, Any]) -> Self:
+        """The inverse of `to_mongo`."""
+        return cls.model_validate(document)
+
+
+class Part(BaseModel):
+    """A part of a document."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+# --- structures -----------------------------------------------------------------------------
+
+
+class SourceEntry(Part):
+    """One place a structure was found in."""
+
+    source: str = Field(description="mp, files, parquet or hosts")
+    id: str = Field(description="id there: Materials Project id, file name, host name")
+    db_version: str | None = Field(default=None, description="release of that source")
+    fetched_at: datetime = Field(default_factory=now, description="UTC")
+
+
+class MeasuredVoltage(Part):
+    """A measured average insertion voltage."""
+
+    ion: str = Field(description="working ion")
+    voltage: float = Field(description="volt against the ion's metal")
+    reference: str = Field(description="where it was published")
+    insertion: bool = Field(default=True, description="whether the reaction is an insertion")
+    note: str | None = Field(default=None, description="what one must know to compare it")
+
+
+class StructureDocument(Document):
+    """A crystal, or an item of a source that was refused with a reason."""
+
+    collection: ClassVar[str] = "structures"
+
+    id: str = Field(alias="_id", description="content hash, 32 hex digits")
+    formula: str = Field(description="reduced formula; empty for a refused item")
+    chemsys: str = Field(description="elements in alphabetical order, joined by -")
+    elements: list[str] = Field(description="in alphabetical order")
+    element_counts: dict[str, int] = Field(description="atoms in the cell by element")
+    nsites: int = Field(description="atoms in the cell; 0 for a refused item")
+    packed: bytes | None = Field(
+        default=None, description="PackedStructure.to_bytes(); None when refused"
+    )
+    sources: list[SourceEntry] = Field(description="every place it was found in")
+    label: str | None = Field(default=None, description="a name for people")
+    properties: dict[str, Any] = Field(
+        default_factory=dict, description="from the source: energy_above_hull (eV/atom), ..."
+    )
+    measured: list[MeasuredVoltage] = Field(default_factory=list, description="experiments")
+    refused: str | None = Field(default=None, description="why no voltage can be predicted")
+
+
+# --- campaigns and batches ------------------------------------------------------------------
+
+
+class CampaignState(StrEnum):
+    """Where a campaign stands."""
+
+    NEW = "new"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+class CampaignDocument(Document):
+    """A screening campaign."""
+
+    collection: ClassVar[str] = "campaigns"
+
+    id: str = Field(alias="_id", description="name")
+    spec: dict[str, Any] = Field(description="the spec, with absolute paths")
+    spec_hash: str = Field(description="hash of the spec")
+    model_id: str = Field(description="model that predicts")
+    state: CampaignState = Field(default=CampaignState.NEW)
+    counts: dict[str, int] = Field(
+        default_factory=dict,
+        description="structures, predicted, reused, failed, when the campaign was last ranked",
+    )
+    workflow_id: int | None = Field(default=None, description="FireWorks id of the last ingest")
+    errors: list[dict[str, Any]] = Field(
+        default_factory=list, description="stages that failed: {stage, batch, reason, at}"
+    )
+    submitted_at: datetime = Field(default_factory=now, description="UTC")
+    started_at: datetime | None = Field(default=None, description="UTC; first ingest")
+    finished_at: datetime | None = Field(default=None, description="UTC; last ranking")
+
+
+class BatchKind(StrEnum):
+    """What the structures of a batch are to the campaign."""
+
+    INGESTED = "ingested"
+    """Found by the source, not yet planned; lives from ingest to plan."""
+    PREDICT = "predict"
+    """Predicted by this campaign, one Firework a batch."""
+    REUSED = "reused"
+    """Had a voltage by this model when the campaign was planned."""
+
+
+class BatchState(StrEnum):
+    """Where a batch stands."""
+
+    READY = "ready"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Attempt(Part):
+    """One attempt at a batch."""
+
+    started_at: datetime = Field(description="UTC")
+    seconds: float = Field(description="wall time, s")
+    host: str = Field(description="machine")
+    pid: int = Field(description="process")
+    device: str = Field(description="cpu or cuda:N")
+    peak_memory: float = Field(description="of the process so far, MiB")
+    error: str | None = Field(default=None, description="why it failed")
+
+
+class BatchDocument(Document):
+    """Structures of a campaign that are worked together."""
+
+    collection: ClassVar[str] = "batches"
+
+    id: str = Field(alias="_id", description="campaign:number")
+    campaign: str
+    number: int = Field(description="from 1, one row of numbers a campaign")
+    kind: BatchKind
+    state: BatchState
+    structure_ids: list[str]
+    n_structures: int
+    atoms: int = Field(description="in all its cells")
+    fw_id: int | None = Field(default=None, description="Firework of the last attempt")
+    attempts: list[Attempt] = Field(default_factory=list)
+    predicted: int = Field(default=0, description="structures with a voltage")
+    failed: int = Field(default=0, description="structures that failed, with a reason")
+
+
+# --- voltages -------------------------------------------------------------------------------
+
+
+class IonVoltage(Part):
+    """The prediction for one working ion; without a voltage, the reason in `error`."""
+
+    voltage: float | None = Field(default=None, description="volt against the ion's metal")
+    sd: float | None = Field(default=None, description="volt")
+    lo90: float | None = Field(default=None, description="volt; lower end of the 90 % interval")
+    hi90: float | None = Field(default=None, description="volt; upper end of the 90 % interval")
+    out_of_domain: float | None = Field(
+        default=None, description="percentile of the training set's own distances"
+    )
+    host_state: str | None = Field(default=None, description="ion_removed or as_given")
+    linear: bytes | None = Field(
+        default=None, description="local voltages, volt, float32 little-endian, host's sites"
+    )
+    additive: bytes | None = Field(
+        default=None, description="local voltages, volt, float32 little-endian, host's sites"
+    )
+    site: float | None = Field(default=None, description="volt; the insertion site's share")
+    error: str | None = Field(default=None, description="why there is no voltage")
+
+
+class VoltageStatus(StrEnum):
+    """Whether a structure has a voltage."""
+
+    OK = "ok"
+    """For at least one ion."""
+    FAILED = "failed"
+    """For none; the reason stands beside."""
+
+
+class VoltageDocument(Document):
+    """The voltages of a structure by a model, all of the model's ions."""
+
+    collection: ClassVar[str] = "voltages"
+
+    id: str = Field(alias="_id", description="structure:model")
+    structure_id: str
+    model_id: str
+    formula: str = Field(description="as in structures")
+    chemsys: str = Field(description="as in structures")
+    elements: list[str] = Field(description="as in structures")
+    element_counts: dict[str, int] = Field(description="as in structures, of the candidate")
+    nsites: int = Field(description="as in structures")
+    status: VoltageStatus
+    reason: str | None = Field(default=None, description="why there is no voltage at all")
+    ions: dict[str, IonVoltage] = Field(default_factory=dict, description="by working ion")
+
+
+def voltage_id(structure_id: str, model_id: str) -> str:
+    """`_id` of the voltages of a structure by a model."""
+    return f"{structure_id}:{model_id}"
+
+
+# --- rankings and models --------------------------------------------------------------------
+
+
+class RankingDocument(Document):
+    """A place in a campaign's ranking for one ion."""
+
+    collection: ClassVar[str] = "rankings"
+
+    id: str = Field(alias="_id", description="campaign:ion:rank")
+    campaign: str
+    ion: str
+    rank: int = Field(description="from 1, best first")
+    structure_id: str
+    model_id: str
+    formula: str = Field(description="of the candidate")
+    chemsys: str = Field(description="of the candidate")
+    elements: list[str] = Field(description="of the candidate")
+    score: float | None = Field(default=None, description="what the ranking orders by")
+    voltage: float = Field(description="volt")
+    sd: float | None = Field(default=None, description="volt")
+    lo90: float | None = Field(default=None, description="volt")
+    hi90: float | None = Field(default=None, description="volt")
+    out_of_domain: float | None = Field(default=None, description="percentile")
+    capacity: float | None = Field(default=None, description="mAh/g")
+    energy_density: float | None = Field(default=None, description="Wh/kg")
+    pareto: bool = Field(description="on the Pareto front of the objectives")
+
+
+class ModelDocument(Document):
+    """A model; its weights are a GridFS file."""
+
+    collection: ClassVar[str] = "models"
+
+    id: str = Field(alias="_id", description="hash of weights and feature table")
+    name: str
+    ions: list[str]
+    card: dict[str, Any] = Field(description="model card")
+    weights: Any = Field(description="id of the file in GridFS bucket `weights`")
+    size: int = Field(description="bytes")
+    sha256: str = Field(description="of the file, hex")
+
+
+# --- later rooms ----------------------------------------------------------------------------
+
+
+class RefinementDocument(Document):
+    """A second look at a candidate by a universal potential."""
+
+    collection: ClassVar[str] = "refinements"
+
+    id: str = Field(alias="_id", description="structure:ion:potential")
+    structure_id: str
+    ion: str
+    potential: str
+    insertion_site: list[float] = Field(description="fractional, (3,)")
+    insertion_energy: float = Field(description="eV")
+    relaxed_host: bytes | None = Field(default=None, description="PackedStructure bytes")
+    relaxed_discharged: bytes | None = Field(default=None, description="PackedStructure bytes")
+    volume_change: float | None = Field(default=None, description="relative to the host")
+    voltage: float = Field(description="refined, volt")
+    lo90: float | None = Field(default=None, description="volt")
+    hi90: float | None = Field(default=None, description="volt")
+
+
+class SubstitutionDocument(Document):
+    """A suggested element substitution."""
+
+    collection: ClassVar[str] = "substitutions"
+
+    id: str = Field(alias="_id", description="parent:ion:swap:model")
+    parent: str = Field(description="structure id")
+    ion: str
+    swap: str = Field(description="such as Mn>Fe")
+    model_id: str
+    structure_id: str = Field(description="the new structure")
+    probability: float = Field(description="of the substitution, 0 to 1")
+    charge_balance: float = Field(description="elementary charges a cell")
+    change: float = Field(description="predicted, volt")
+    change_lo90: float | None = Field(default=None, description="volt")
+    change_hi90: float | None = Field(default=None, description="volt")
+    verdict: str
+
+
+DOCUMENTS: tuple[type[Document], ...] = (
+    StructureDocument,
+    CampaignDocument,
+    BatchDocument,
+    VoltageDocument,
+    RankingDocument,
+    ModelDocument,
+    RefinementDocument,
+    SubstitutionDocument,
+)

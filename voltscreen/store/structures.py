@@ -1,0 +1,217 @@
+"""Structures into MongoDB: each crystal once, with every place it was found in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from pymongo import UpdateOne
+
+from voltscreen.errors import QueryError, StructureError
+from voltscreen.store.connection import Row, Store, find_by_ids, insert_new
+from voltscreen.store.documents import (
+    MeasuredVoltage,
+    SourceEntry,
+    StructureDocument,
+)
+from voltscreen.structures import Candidate, PackedStructure, Refused, SourceRef
+
+FLUSH = 1000
+"""Structures held in memory before they are written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What became of some items of a source.
+
+    ids: structure ids in the order of the source, each once; new: number that the database had
+    not; refused: number that no voltage can be predicted for.
+    """
+
+    ids: tuple[str, ...]
+    new: int
+    refused: int
+
+
+def structure_id(item: Candidate | Refused) -> str:
+    """`_id` of an item: the content hash, or for a refused one a hash of where it came from."""
+    if isinstance(item, Candidate):
+        return item.structure.content_hash
+    digest = hashlib.blake2b(digest_size=16)
+    for part in ("refused", item.ref.source, item.ref.id):
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def ingest(store: Store, items: Iterable[Candidate | Refused]) -> Iterator[Ingested]:
+    """Write items to `structures`; nothing is written for what is there already.
+
+    Yields:
+        One report for every `FLUSH` items or fewer.
+    """
+    iterator = iter(items)
+    while chunk := list(islice(iterator, FLUSH)):
+        yield _ingest_chunk(store, chunk)
+
+
+def _ingest_chunk(store: Store, items: list[Candidate | Refused]) -> Ingested:
+    by_id: dict[str, list[Candidate | Refused]] = {}
+    for item in items:
+        by_id.setdefault(structure_id(item), []).append(item)
+    known = {
+        row["_id"]: row
+        for row in find_by_ids(
+            store.structures, by_id, ("sources", "label", "properties", "measured")
+        )
+    }
+    fresh = [_document(key, group) for key, group in by_id.items() if key not in known]
+    new = insert_new(store.structures, fresh)
+    updates = [
+        update
+        for key, row in known.items()
+        for item in by_id[key]
+        if (update := _addition(row, item)) is not None
+    ]
+    if updates:
+        store.structures.bulk_write(updates, ordered=False)
+    refused = sum(1 for group in by_id.values() if isinstance(group[0], Refused))
+    return Ingested(tuple(by_id), new, refused)
+
+
+def _document(key: str, group: list[Candidate | Refused]) -> StructureDocument:
+    """The document of a structure that the chunk found once or several times."""
+    sources: dict[tuple[str, str], SourceEntry] = {}
+    for item in group:
+        sources.setdefault((item.ref.source, item.ref.id), _source(item.ref))
+    first = group[0]
+    if isinstance(first, Refused):
+        return StructureDocument(
+            id=key, formula="", chemsys="", elements=[], element_counts={}, nsites=0,
+            sources=list(sources.values()), refused=first.reason,
+        )  # fmt: skip
+    candidates = [item for item in group if isinstance(item, Candidate)]
+    structure = first.structure
+    elements = sorted(structure.element_counts)
+    properties: dict[str, Any] = {}
+    measured: dict[tuple[str, str], MeasuredVoltage] = {}
+    for item in candidates:
+        properties = _properties(item) | properties
+        for voltage in _measured(item):
+            measured.setdefault((voltage.ion, voltage.reference), voltage)
+    return StructureDocument(
+        id=key,
+        formula=structure.formula,
+        chemsys="-".join(elements),
+        elements=elements,
+        element_counts=structure.element_counts,
+        nsites=len(structure),
+        packed=structure.to_bytes(),
+        sources=list(sources.values()),
+        label=next((item.label for item in candidates if item.label), None),
+        properties=properties,
+        measured=list(measured.values()),
+    )
+
+
+def _addition(row: Row, item: Candidate | Refused) -> UpdateOne | None:
+    """What a known structure learns from being found again; None when nothing."""
+    entries = {(entry["source"], entry["id"]) for entry in row["sources"]}
+    push: dict[str, Any] = {}
+    new_values: dict[str, Any] = {}
+    if (item.ref.source, item.ref.id) not in entries:
+        push["sources"] = _source(item.ref).model_dump(exclude_none=True)
+    if isinstance(item, Candidate):
+        present = row.get("properties", {})
+        new_values = {
+            f"properties.{name}": value
+            for name, value in _properties(item).items()
+            if name not in present and value is not None
+        }
+        if item.label and not row.get("label"):
+            new_values["label"] = item.label
+        have = {(entry["ion"], entry["reference"]) for entry in row.get("measured", [])}
+        more = [v for v in _measured(item) if (v.ion, v.reference) not in have]
+        if more:
+            push["measured"] = {"$each": [v.model_dump(exclude_none=True) for v in more]}
+    if not push and not new_values:
+        return None
+    condition: dict[str, Any] = {"_id": row["_id"]}
+    if "sources" in push:
+        # Two processes that ingest the same source at once add its entry once.
+        same = {"source": item.ref.source, "id": item.ref.id}
+        condition["sources"] = {"$not": {"$elemMatch": same}}
+    change: dict[str, Any] = {}
+    if push:
+        change["$push"] = push
+    if new_values:
+        change["$set"] = new_values
+    return UpdateOne(condition, change)
+
+
+def _source(ref: SourceRef) -> SourceEntry:
+    return SourceEntry(source=ref.source, id=ref.id, db_version=ref.db_version)
+
+
+def _properties(item: Candidate) -> dict[str, Any]:
+    # MongoDB reads a dot as a path and a leading $ as an operator.
+    return {name.replace(".", "_").lstrip("$"): v for name, v in item.properties.items()}
+
+
+def _measured(item: Candidate) -> list[MeasuredVoltage]:
+    return [
+        MeasuredVoltage(
+            ion=m.ion,
+            voltage=m.voltage,
+            reference=m.reference,
+            insertion=m.insertion,
+            note=m.note,
+        )
+        for m in item.measured
+    ]
+
+
+def load_structures(store: Store, ids: Iterable[str]) -> dict[str, StructureDocument]:
+    """Structures by id, those that exist."""
+    return {
+        row["_id"]: StructureDocument.from_mongo(row)
+        for row in find_by_ids(store.structures, ids)
+    }
+
+
+def get_structure(store: Store, name: str) -> StructureDocument:
+    """The structure of an id: ours (or its first 6 digits and more), or that of any source.
+
+    Raises:
+        QueryError: none, or several different ones, by that id.
+    """
+    row = store.structures.find_one({"_id": name})
+    if row is not None:
+        return StructureDocument.from_mongo(row)
+    rows = list(store.structures.find({"sources.id": name}).limit(2))
+    if not rows and 6 <= len(name) < 32 and set(name) <= set("0123456789abcdef"):
+        rows = list(store.structures.find({"_id": {"$gte": name, "$lt": name + "g"}}).limit(2))
+    if not rows:
+        raise QueryError(
+            f"no structure {name!r} in the database: give a structure id or an id of its source "
+            "(voltscreen results query prints both)"
+        )
+    if len(rows) > 1:
+        found = ", ".join(str(row["_id"]) for row in rows)
+        raise QueryError(f"{name!r} names several structures ({found}): give one of these ids")
+    return StructureDocument.from_mongo(rows[0])
+
+
+def unpack(document: StructureDocument) -> PackedStructure:
+    """The arrays of a stored structure.
+
+    Raises:
+        StructureError: it was refused when it was read; the message is why.
+    """
+    if document.packed is None:
+        raise StructureError(document.refused or "the structure has no arrays")
+    return PackedStructure.from_bytes(document.packed)
+
+
