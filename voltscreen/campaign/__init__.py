@@ -1,0 +1,1 @@
+"""Campaigns: spec, FireWorks workflow, Firetasks, worker and status."""

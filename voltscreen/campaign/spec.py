@@ -21,22 +21,14 @@ from pydantic import (
 from voltscreen.errors import SpecError
 from voltscreen.ions import ION_SYMBOLS
 from voltscreen.screening.ranking import RankSpec
-
-SOURCE_KINDS = ("mp", "files", "parquet", "hosts")
+from voltscreen.sources import SOURCE_KINDS
+from voltscreen.sources.parquet import ParquetRows
 
 
 class SpecPart(BaseModel):
     """A part of a spec; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ParquetSource(SpecPart):
-    """A Parquet file of structures."""
-
-    path: str = Field(description="Parquet file, relative to the spec", min_length=1)
-    start: int = Field(default=0, ge=0, description="first row, counted from 0")
-    limit: int | None = Field(default=None, ge=1, description="at most so many rows")
 
 
 def _as_parquet(value: Any) -> Any:
@@ -52,7 +44,7 @@ class SourceSpec(SpecPart):
     files: str | list[str] | None = Field(
         default=None, description="glob pattern or list of structure files, relative to the spec"
     )
-    parquet: Annotated[ParquetSource, BeforeValidator(_as_parquet)] | None = Field(
+    parquet: Annotated[ParquetRows, BeforeValidator(_as_parquet)] | None = Field(
         default=None, description="Parquet file, or {path, start, limit}"
     )
     hosts: Literal["all"] | list[str] | None = Field(
@@ -76,7 +68,11 @@ class SourceSpec(SpecPart):
     def value(self) -> object:
         """What the spec holds under that key; a Parquet source as a dictionary."""
         value = getattr(self, self.kind)
-        return value.model_dump(exclude_none=True) if isinstance(value, ParquetSource) else value
+        return (
+            value.model_dump(mode="json", exclude_none=True)
+            if isinstance(value, ParquetRows)
+            else value
+        )
 
     def absolute(self, base: Path) -> SourceSpec:
         """The same source with every path made absolute."""
@@ -84,7 +80,7 @@ class SourceSpec(SpecPart):
             patterns = [self.files] if isinstance(self.files, str) else self.files
             return SourceSpec(files=[str(base / pattern) for pattern in patterns])
         if self.parquet is not None:
-            path = str(base / self.parquet.path)
+            path = base / self.parquet.path
             return SourceSpec(parquet=self.parquet.model_copy(update={"path": path}))
         return self
 
@@ -196,7 +192,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 def _is_branch(part: str | int) -> bool:
     """Whether pydantic put in the name of a union's branch, which is no key of the user's."""
     text = str(part)
-    return "[" in text or text in {"str", "ParquetSource"}
+    return "[" in text or text in {"str", "ParquetRows"}
 
 
 def _fields(model: type[BaseModel], keys: list[str]) -> dict[str, Any]:

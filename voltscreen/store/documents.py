@@ -194,6 +194,9 @@ class IonVoltage(Part):
         default=None, description="percentile of the training set's own distances"
     )
     host_state: str | None = Field(default=None, description="ion_removed or as_given")
+    undercoordinated: int | None = Field(
+        default=None, description="atoms of the host with fewer than 12 neighbours within 8 angstrom"
+    )
     linear: bytes | None = Field(
         default=None, description="local voltages, volt, float32 little-endian, host's sites"
     )

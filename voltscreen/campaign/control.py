@@ -1,0 +1,193 @@
+"""Submit, resume and cancel campaigns."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from voltscreen.campaign.launchpad import VoltscreenLaunchPad
+from voltscreen.campaign.plan import ingest_campaign, plan_campaign
+from voltscreen.campaign.register import get_campaign, register
+from voltscreen.campaign.spec import CampaignSpec, parse_spec
+from voltscreen.campaign.workflow import FINISHED_STATES, campaign_workflow, continued_workflow
+from voltscreen.campaign.worker import HEARTBEAT_SECONDS, parse_worker_name
+from voltscreen.errors import CampaignError
+from voltscreen.store import Store
+from voltscreen.store.documents import BatchState, CampaignState
+
+LOST_AFTER = timedelta(seconds=6 * HEARTBEAT_SECONDS)
+"""A launch whose heart did not beat for that long is lost, on whatever machine it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What became of a submit. workflow_id: None when there was nothing to do."""
+
+    campaign: str
+    workflow_id: int | None
+    message: str
+
+
+def submit(store: Store, launchpad: VoltscreenLaunchPad, spec: CampaignSpec) -> Submission:
+    """Make the campaign's workflow; a campaign that is done gets only what is new to it.
+
+    Raises:
+        CampaignError: the name is taken by another spec or model, or was cancelled.
+    """
+    campaign = register(store, spec)
+    if campaign.state is CampaignState.CANCELLED:
+        raise CampaignError(
+            f"campaign {spec.name!r} was cancelled: give the spec another name to start anew; "
+            "what was predicted is used again"
+        )
+    if open_fireworks(launchpad, spec.name):
+        return Submission(
+            spec.name,
+            None,
+            f"Nothing to do: campaign {spec.name!r} is already submitted. "
+            f"Work it with: voltscreen campaign run {spec.name}",
+        )
+    if campaign.state is not CampaignState.DONE:
+        workflow_id = _add(store, launchpad, spec.name, campaign_workflow(spec))
+        return Submission(spec.name, workflow_id, f"Submitted campaign {spec.name!r}.")
+    ingest_campaign(store, spec)
+    fresh = plan_campaign(store, spec.name, campaign.model_id, spec.batch.max_atoms)
+    if not fresh:
+        return Submission(
+            spec.name,
+            None,
+            f"Nothing to do: campaign {spec.name!r} is done, and its source has nothing new.",
+        )
+    workflow = continued_workflow(store, spec.name, campaign.model_id)
+    workflow_id = _add(store, launchpad, spec.name, workflow)
+    return Submission(
+        spec.name, workflow_id, f"Submitted {fresh} new structures of campaign {spec.name!r}."
+    )
+
+
+def _add(store: Store, launchpad: VoltscreenLaunchPad, name: str, workflow: Any) -> int:
+    mapping = launchpad.add_wf(workflow)
+    workflow_id = min(mapping.values())
+    store.campaigns.update_one(
+        {"_id": name},
+        {"$set": {"workflow_id": workflow_id, "state": CampaignState.NEW}},
+    )
+    return workflow_id
+
+
+def open_fireworks(launchpad: VoltscreenLaunchPad, name: str) -> list[dict[str, Any]]:
+    """Fireworks of a campaign that are neither finished nor given up."""
+    wanted = {"spec.campaign": name, "state": {"$nin": [*FINISHED_STATES, "FIZZLED"]}}
+    return list(launchpad.fireworks.find(wanted, {"fw_id": 1, "state": 1}))
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What a resume found: lost launches, failed Fireworks and orphaned reservations."""
+
+    lost: int
+    failed: int
+    open: int
+
+    @property
+    def message(self) -> str:
+        """One sentence."""
+        return (
+            f"{self.lost} lost and {self.failed} failed Fireworks will run again; "
+            f"{self.open} are open."
+        )
+
+
+def resume(store: Store, launchpad: VoltscreenLaunchPad, name: str) -> Resumed:
+    """Make what was lost or failed ready again; what is done stays, what runs is left alone.
+
+    Raises:
+        CampaignError: no such campaign, or it was cancelled.
+    """
+    campaign = get_campaign(store, name)
+    if campaign.state is CampaignState.CANCELLED:
+        raise CampaignError(f"campaign {name!r} was cancelled and cannot be resumed")
+    rows = list(
+        launchpad.fireworks.find(
+            {"spec.campaign": name, "state": {"$in": ["RUNNING", "RESERVED", "FIZZLED"]}},
+            {"fw_id": 1, "state": 1, "launches": 1, "spec.batch": 1},
+        )
+    )
+    running = [row for row in rows if row["state"] != "FIZZLED"]
+    lost = [row for row in running if is_lost(launchpad, row)]
+    failed = [row for row in rows if row["state"] == "FIZZLED"]
+    if len(lost) == len(running):
+        _unlock(launchpad, name)
+    for row in (*lost, *failed):
+        if "batch" in row.get("spec", {}):
+            store.batches.update_one(
+                {"_id": row["spec"]["batch"], "state": {"$ne": BatchState.DONE}},
+                {"$set": {"state": BatchState.READY}},
+            )
+        launchpad.rerun_fw(row["fw_id"])
+    still_open = open_fireworks(launchpad, name)
+    if (lost or failed) and campaign.state is CampaignState.DONE:
+        store.campaigns.update_one({"_id": name}, {"$set": {"state": CampaignState.RUNNING}})
+    if not still_open and campaign.state is not CampaignState.DONE:
+        # Died between the campaign's document and its workflow.
+        _add(store, launchpad, name, campaign_workflow(parse_spec(campaign.spec)))
+        still_open = open_fireworks(launchpad, name)
+    return Resumed(len(lost), len(failed), len(still_open))
+
+
+def is_lost(launchpad: VoltscreenLaunchPad, row: dict[str, Any]) -> bool:
+    """Whether nobody works a running Firework any more.
+
+    A worker of this machine is asked for by its process, others by their heartbeat.
+
+    Args:
+        row: of the collection `fireworks`, with its launches.
+    """
+    if not row.get("launches"):
+        # Checked out by a process that died before it wrote the launch.
+        return not launchpad.launches.count_documents({"fw_id": row["fw_id"], "state": "RUNNING"})
+    launch = launchpad.launches.find_one(
+        {"launch_id": row["launches"][-1]}, {"fworker": 1, "state_history": 1}
+    )
+    if launch is None:
+        return True
+    worker = parse_worker_name(launch["fworker"]["name"])
+    if worker and worker.host == socket.gethostname():
+        return not worker.process.is_alive()
+    stamps = [entry.get("updated_on") for entry in launch["state_history"]]
+    last = max((_utc(stamp) for stamp in stamps if stamp), default=None)
+    return last is None or datetime.now(UTC) - last > LOST_AFTER
+
+
+def cancel(store: Store, launchpad: VoltscreenLaunchPad, name: str) -> int:
+    """Stop a campaign: what is not running is not started any more.
+
+    Returns:
+        Number of Fireworks that were taken back.
+    """
+    campaign = get_campaign(store, name)
+    if campaign.state is CampaignState.DONE:
+        raise CampaignError(f"campaign {name!r} is done: there is nothing to cancel")
+    store.campaigns.update_one({"_id": name}, {"$set": {"state": CampaignState.CANCELLED}})
+    rows = open_fireworks(launchpad, name)
+    # Children first: a Firework that is taken back last releases nothing.
+    for row in sorted(rows, key=lambda row: -int(row["fw_id"])):
+        if row["state"] != "RUNNING":
+            launchpad.defuse_fw(row["fw_id"])
+    return sum(row["state"] != "RUNNING" for row in rows)
+
+
+def _unlock(launchpad: VoltscreenLaunchPad, name: str) -> None:
+    """Free workflows that a process locked before it died; only when none runs any more."""
+    launchpad.workflows.update_many(
+        {"metadata.voltscreen_campaign": name, "locked": {"$exists": True}},
+        {"$unset": {"locked": True}},
+    )
+
+
+def _utc(stamp: Any) -> datetime:
+    """FireWorks writes naive UTC, as dates or as text."""
+    moment = stamp if isinstance(stamp, datetime) else datetime.fromisoformat(str(stamp))
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,127 @@
+"""The Firetasks of a campaign. Each can be run again and does only what is missing.
+
+Ids alone travel through their specs; arrays stay in the collections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from fireworks import FiretaskBase, FWAction
+from fireworks.utilities.fw_utilities import explicit_serialize
+
+from voltscreen.campaign.plan import ingest_campaign, plan_campaign
+from voltscreen.campaign.predict import model_cache, predict_batch
+from voltscreen.campaign.rank import rank_campaign
+from voltscreen.campaign.register import get_campaign, register
+from voltscreen.campaign.spec import CampaignSpec, parse_spec
+from voltscreen.campaign.workflow import pending_fireworks
+from voltscreen.errors import CampaignError
+from voltscreen.model import VoltageModel, load_model
+from voltscreen.model.device import prepare
+from voltscreen.settings import settings
+from voltscreen.store import Store, connect
+from voltscreen.store.documents import BatchKind, BatchState, CampaignState, now
+from voltscreen.store.models import model_file
+
+
+@explicit_serialize
+class IngestTask(FiretaskBase):  # type: ignore[misc]  # FireWorks has no type hints
+    """Read the campaign's source into `structures`."""
+
+    def run_task(self, fw_spec: dict[str, Any]) -> None:
+        """Spec: campaign, campaign_spec (the whole spec, so that `lpad add` is enough)."""
+        with _stage(fw_spec, "ingest") as store:
+            spec = parse_spec(fw_spec["campaign_spec"])
+            register(store, spec)
+            store.campaigns.update_one(
+                {"_id": spec.name},
+                {"$set": {"state": CampaignState.RUNNING, "started_at": now()}},
+            )
+            ingest_campaign(store, spec)
+
+
+@explicit_serialize
+class PlanTask(FiretaskBase):  # type: ignore[misc]
+    """Cut what has no voltage yet into batches, and add a predict Firework for each."""
+
+    def run_task(self, fw_spec: dict[str, Any]) -> FWAction:
+        """Spec: campaign."""
+        with _stage(fw_spec, "plan") as store:
+            campaign = get_campaign(store, fw_spec["campaign"])
+            spec = parse_spec(campaign.spec)
+            plan_campaign(store, spec.name, campaign.model_id, spec.batch.max_atoms)
+            return FWAction(detours=pending_fireworks(store, spec.name, campaign.model_id))
+
+
+@explicit_serialize
+class PredictTask(FiretaskBase):  # type: ignore[misc]
+    """Predict the structures of a batch and write their voltages."""
+
+    def run_task(self, fw_spec: dict[str, Any]) -> None:
+        """Spec: campaign, batch, model."""
+        with _stage(fw_spec, "predict") as store:
+            path = model_file(store, fw_spec["model"], model_cache(settings().home))
+            predict_batch(store, fw_spec["batch"], _loaded(str(path)), fw_spec.get("_fw_id"))
+
+
+@explicit_serialize
+class RankTask(FiretaskBase):  # type: ignore[misc]
+    """Rank the campaign's members for each ion, and close the campaign."""
+
+    def run_task(self, fw_spec: dict[str, Any]) -> None:
+        """Spec: campaign."""
+        with _stage(fw_spec, "rank") as store:
+            campaign = get_campaign(store, fw_spec["campaign"])
+            planned = {"campaign": campaign.id, "kind": {"$ne": BatchKind.INGESTED}}
+            if not store.batches.count_documents(planned, limit=1):
+                raise CampaignError(
+                    f"campaign {campaign.id!r} has no structures to rank: its source gave none, "
+                    "or its ingest failed"
+                )
+            spec: CampaignSpec = parse_spec(campaign.spec)
+            counts = rank_campaign(store, spec, campaign.model_id)
+            reused = store.batches.find(
+                {"campaign": campaign.id, "kind": BatchKind.REUSED}, {"n_structures": 1}
+            )
+            counts["reused"] = sum(row["n_structures"] for row in reused)
+            unfinished = store.batches.count_documents(
+                {"campaign": campaign.id, "state": {"$ne": BatchState.DONE}}
+            )
+            # Cancelled while it was being ranked stays cancelled.
+            store.campaigns.update_one(
+                {"_id": campaign.id, "state": {"$ne": CampaignState.CANCELLED}},
+                {
+                    "$set": {
+                        "state": CampaignState.DONE,
+                        "counts": {**counts, "unfinished_batches": unfinished},
+                        "finished_at": now(),
+                    }
+                },
+            )
+
+
+@contextmanager
+def _stage(fw_spec: dict[str, Any], stage: str) -> Iterator[Store]:
+    """A connection; what goes wrong is noted with the campaign before it goes on up."""
+    with connect(indexes=stage == "ingest") as store:
+        try:
+            yield store
+        except Exception as error:
+            note = {
+                "stage": stage,
+                "batch": fw_spec.get("batch"),
+                "reason": f"{type(error).__name__}: {error}",
+                "at": now(),
+            }
+            store.campaigns.update_one({"_id": fw_spec["campaign"]}, {"$push": {"errors": note}})
+            raise
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: str) -> VoltageModel:
+    """The model of the last batch stays loaded: a worker reads it once."""
+    return prepare(load_model(path))

@@ -1,0 +1,139 @@
+"""From a source to batches: ingest, and plan what has no voltage yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from voltscreen.campaign.spec import CampaignSpec
+from voltscreen.sources import candidates
+from voltscreen.store import Store
+from voltscreen.store.connection import find_by_ids
+from voltscreen.store.documents import BatchDocument, BatchKind, BatchState, voltage_id
+from voltscreen.store.structures import ingest
+
+REUSED_CHUNK = 10_000
+"""Structure ids in one `reused` batch: 0.4 MB, far under the limit of a document."""
+
+
+def ingest_campaign(
+    store: Store, spec: CampaignSpec, progress: Callable[[int], None] | None = None
+) -> int:
+    """Read the campaign's source into `structures`; the ids wait for the plan as batches.
+
+    Args:
+        progress: called with the number of structures of every chunk.
+
+    Returns:
+        Structures found.
+    """
+    name = spec.name
+    # A former ingest that was cut off left batches that nobody planned.
+    store.batches.delete_many({"campaign": name, "kind": BatchKind.INGESTED})
+    number = _last_number(store, name)
+    found = 0
+    for chunk in ingest(store, candidates(spec.source.kind, spec.source.value, Path("/"))):
+        number += 1
+        store.batches.insert_one(
+            _batch(name, number, BatchKind.INGESTED, chunk.ids, atoms=0).to_mongo()
+        )
+        found += len(chunk.ids)
+        if progress:
+            progress(len(chunk.ids))
+    return found
+
+
+def plan_campaign(store: Store, name: str, model_id: str, max_atoms: int) -> int:
+    """Cut what was ingested and has no voltage by this model into batches of about equal atoms.
+
+    Structures that have one become `reused` batches, so that the campaign knows its members.
+    A second call finds nothing more to do.
+
+    Returns:
+        Structures that are new to the campaign.
+    """
+    ingested = list(
+        dict.fromkeys(_ids(store.batches.find({"campaign": name, "kind": BatchKind.INGESTED})))
+    )
+    members = set(campaign_members(store, name))
+    fresh = [key for key in ingested if key not in members]
+    done = {
+        row["structure_id"]
+        for row in find_by_ids(
+            store.voltages, (voltage_id(key, model_id) for key in fresh), ("structure_id",)
+        )
+    }
+    number = _last_number(store, name)
+    documents = []
+    for chunk in _chunks([key for key in fresh if key in done], REUSED_CHUNK):
+        number += 1
+        documents.append(_batch(name, number, BatchKind.REUSED, chunk, atoms=0))
+    for ids, atoms in _by_atoms(store, [key for key in fresh if key not in done], max_atoms):
+        number += 1
+        documents.append(_batch(name, number, BatchKind.PREDICT, ids, atoms))
+    if documents:
+        store.batches.insert_many([document.to_mongo() for document in documents])
+    store.batches.delete_many({"campaign": name, "kind": BatchKind.INGESTED})
+    return len(fresh)
+
+
+def campaign_members(store: Store, name: str) -> Iterator[str]:
+    """Structure ids of a campaign, in the order of its batches."""
+    kinds = [BatchKind.PREDICT, BatchKind.REUSED]
+    rows = store.batches.find({"campaign": name, "kind": {"$in": kinds}}).sort("number", 1)
+    return _ids(rows)
+
+
+def _ids(rows: Iterable[dict[str, list[str]]]) -> Iterator[str]:
+    for row in rows:
+        yield from row["structure_ids"]
+
+
+def _last_number(store: Store, name: str) -> int:
+    row = store.batches.find_one({"campaign": name}, {"number": 1}, sort=[("number", -1)])
+    return int(row["number"]) if row else 0
+
+
+def _batch(
+    name: str, number: int, kind: BatchKind, ids: Sequence[str], atoms: int
+) -> BatchDocument:
+    waits = kind is BatchKind.PREDICT
+    return BatchDocument(
+        id=f"{name}:{number:06d}",
+        campaign=name,
+        number=number,
+        kind=kind,
+        state=BatchState.READY if waits else BatchState.DONE,
+        structure_ids=list(ids),
+        n_structures=len(ids),
+        atoms=atoms,
+    )
+
+
+def _by_atoms(
+    store: Store, ids: list[str], max_atoms: int
+) -> Iterator[tuple[list[str], int]]:
+    """Runs of ids with about equal numbers of atoms, as few as the limit allows."""
+    sizes = {
+        row["_id"]: int(row["nsites"]) for row in find_by_ids(store.structures, ids, ("nsites",))
+    }
+    total = sum(sizes.values())
+    share = total / max(-(-total // max_atoms), 1)
+    chunk: list[str] = []
+    atoms = 0
+    for key in ids:
+        size = sizes.get(key, 0)
+        if chunk and atoms + size / 2 > share:
+            yield chunk, atoms
+            chunk, atoms = [], 0
+        chunk.append(key)
+        atoms += size
+    if chunk:
+        yield chunk, atoms
+
+
+def _chunks(items: list[str], size: int) -> Iterator[list[str]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,101 @@
+"""From voltages to rankings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from voltscreen.campaign.plan import campaign_members
+from voltscreen.campaign.spec import CampaignSpec
+from voltscreen.ions import working_ion
+from voltscreen.screening import RankedRow, RankInput, rank_candidates
+from voltscreen.store import Store
+from voltscreen.store.connection import INSERT_CHUNK, Row, find_by_ids
+from voltscreen.store.documents import RankingDocument, VoltageStatus, voltage_id
+from voltscreen.structures import HostState
+
+_COLUMNS = ("voltage", "sd", "lo90", "hi90", "out_of_domain", "host_state")
+
+
+def rank_campaign(store: Store, spec: CampaignSpec, model_id: str) -> dict[str, int]:
+    """Rank the campaign's members for each of its ions; a former ranking is replaced.
+
+    Returns:
+        Counts: structures, predicted, failed.
+    """
+    inputs: dict[str, list[RankInput]] = {ion: [] for ion in spec.ions}
+    chemistry: dict[str, tuple[str, list[str]]] = {}
+    counts = {"structures": 0, "predicted": 0, "failed": 0}
+    for row in _voltages(store, spec, model_id):
+        counts["structures"] += 1
+        if row["status"] != VoltageStatus.OK:
+            counts["failed"] += 1
+            continue
+        counts["predicted"] += 1
+        chemistry[row["structure_id"]] = (row["chemsys"], row["elements"])
+        for ion in spec.ions:
+            found = row["ions"].get(ion, {})
+            if "voltage" in found:
+                inputs[ion].append(_input(row, ion, found))
+    for ion, rows in inputs.items():
+        ranked = rank_candidates(rows, ion, spec.rank)
+        store.rankings.delete_many({"campaign": spec.name, "ion": ion})
+        for start in range(0, len(ranked), INSERT_CHUNK):
+            store.rankings.insert_many(
+                [
+                    _document(place, spec.name, ion, model_id, *chemistry[place.structure_id])
+                    for place in ranked[start : start + INSERT_CHUNK]
+                ],
+                ordered=False,
+            )
+    return counts
+
+
+def _voltages(store: Store, spec: CampaignSpec, model_id: str) -> Iterator[Row]:
+    """The members' voltages without their local ones."""
+    columns = [f"ions.{ion}.{column}" for ion in spec.ions for column in _COLUMNS]
+    return find_by_ids(
+        store.voltages,
+        (voltage_id(key, model_id) for key in campaign_members(store, spec.name)),
+        ("structure_id", "status", "formula", "chemsys", "elements", "element_counts", *columns),
+    )
+
+
+def _input(row: Row, ion: str, found: Row) -> RankInput:
+    counts = dict(row["element_counts"])
+    if found["host_state"] == HostState.ION_REMOVED:
+        counts.pop(working_ion(ion).symbol, None)
+    return RankInput(
+        structure_id=row["structure_id"],
+        formula=row["formula"],
+        element_counts=counts,
+        voltage=found["voltage"],
+        sd=found.get("sd"),
+        lo90=found.get("lo90"),
+        hi90=found.get("hi90"),
+        out_of_domain=found.get("out_of_domain"),
+    )
+
+
+def _document(
+    place: RankedRow, campaign: str, ion: str, model_id: str, chemsys: str, elements: list[str]
+) -> Row:
+    return RankingDocument(
+        id=f"{campaign}:{ion}:{place.rank}",
+        campaign=campaign,
+        ion=ion,
+        rank=place.rank,
+        structure_id=place.structure_id,
+        model_id=model_id,
+        formula=place.formula,
+        chemsys=chemsys,
+        elements=elements,
+        score=place.score,
+        voltage=place.voltage,
+        sd=place.sd,
+        lo90=place.lo90,
+        hi90=place.hi90,
+        out_of_domain=place.out_of_domain,
+        capacity=place.capacity,
+        energy_density=place.energy_density,
+        pareto=place.pareto,
+    ).to_mongo()

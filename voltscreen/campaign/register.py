@@ -1,0 +1,76 @@
+"""A campaign in the database: its document and its model."""
+
+from __future__ import annotations
+
+from pymongo.errors import DuplicateKeyError
+
+from voltscreen.campaign.spec import CampaignSpec
+from voltscreen.errors import CampaignError, SpecError
+from voltscreen.model import VoltageModel, load_model, model_to_bytes
+from voltscreen.store import Store
+from voltscreen.store.documents import CampaignDocument
+from voltscreen.store.models import put_model
+from voltscreen.store.queries import no_campaign
+
+
+def register(store: Store, spec: CampaignSpec) -> CampaignDocument:
+    """The campaign's document, written with its model when it is new.
+
+    Raises:
+        CampaignError: a campaign of that name has another spec or another model.
+        ModelError: there is no such model.
+        SpecError: an ion that the model does not predict.
+    """
+    model = load_model(spec.model)
+    missing = [ion for ion in spec.ions if ion not in model.ions]
+    if missing:
+        raise SpecError(
+            f"'ions': model {spec.model!r} does not predict {', '.join(missing)}; "
+            f"it predicts {', '.join(model.ions)}"
+        )
+    known = store.campaigns.find_one({"_id": spec.name})
+    if known is None:
+        _put(store, model)
+        document = CampaignDocument(
+            id=spec.name, spec=spec.canonical(), spec_hash=spec.hash, model_id=model.id
+        )
+        try:
+            store.campaigns.insert_one(document.to_mongo())
+        except DuplicateKeyError:
+            return register(store, spec)
+        return document
+    document = CampaignDocument.from_mongo(known)
+    if document.spec_hash != spec.hash:
+        raise CampaignError(
+            f"campaign {spec.name!r} exists with another spec: give this one another name, "
+            f"or compare with `voltscreen campaign status {spec.name} --json`"
+        )
+    if document.model_id != model.id:
+        raise CampaignError(
+            f"campaign {spec.name!r} was made with model {document.model_id}, and "
+            f"{spec.model!r} is now {model.id}: give the spec another name"
+        )
+    return document
+
+
+def get_campaign(store: Store, name: str) -> CampaignDocument:
+    """The campaign's document.
+
+    Raises:
+        CampaignError: none of that name; lists those there are.
+    """
+    row = store.campaigns.find_one({"_id": name})
+    if row is None:
+        raise CampaignError(no_campaign(store, name))
+    return CampaignDocument.from_mongo(row)
+
+
+def _put(store: Store, model: VoltageModel) -> None:
+    put_model(
+        store,
+        model.id,
+        model.name,
+        list(model.ions),
+        model.card.model_dump(mode="json"),
+        model_to_bytes(model),
+    )

@@ -1,0 +1,74 @@
+"""A campaign as a FireWorks workflow: ingest and plan, a predict Firework a batch, rank.
+
+The predict Fireworks are detours of the first Firework, so the ranking waits for all of them.
+It also runs when some of them fizzled: one failed batch does not withhold the others' ranking.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fireworks import Firework, Workflow
+
+from voltscreen.campaign.spec import CampaignSpec
+from voltscreen.store import Store
+from voltscreen.store.documents import BatchKind, BatchState
+
+FINISHED_STATES = ("COMPLETED", "ARCHIVED", "DEFUSED")
+
+
+def campaign_workflow(spec: CampaignSpec) -> Workflow:
+    """The workflow of a new campaign."""
+    from voltscreen.campaign.firetasks import IngestTask, PlanTask
+
+    first = Firework(
+        [IngestTask(), PlanTask()],
+        spec={"campaign": spec.name, "campaign_spec": spec.canonical()},
+        name=f"{spec.name} ingest",
+    )
+    last = _rank_firework(spec.name, parents=[first])
+    return Workflow([first, last], name=spec.name, metadata={"voltscreen_campaign": spec.name})
+
+
+def continued_workflow(store: Store, name: str, model_id: str) -> Workflow:
+    """What is left to do of a campaign that was planned: its new batches, and the ranking."""
+    fireworks = pending_fireworks(store, name, model_id)
+    last = _rank_firework(name, parents=fireworks)
+    return Workflow([*fireworks, last], name=name, metadata={"voltscreen_campaign": name})
+
+
+def pending_fireworks(store: Store, name: str, model_id: str) -> list[Firework]:
+    """A predict Firework for each batch that is ready and has none."""
+    from voltscreen.campaign.firetasks import PredictTask
+
+    have = {
+        row["spec"]["batch"]
+        for row in store.database["fireworks"].find(
+            {"spec.campaign": name, "spec.batch": {"$exists": True},
+             "state": {"$nin": FINISHED_STATES}},
+            {"spec.batch": 1},
+        )
+    }  # fmt: skip
+    ready = store.batches.find(
+        {"campaign": name, "kind": BatchKind.PREDICT, "state": BatchState.READY}, {"number": 1}
+    ).sort("number", 1)
+    return [
+        Firework(
+            [PredictTask()],
+            spec={"campaign": name, "batch": row["_id"], "model": model_id, "_add_fworker": False},
+            name=f"{name} predict {row['number']:06d}",
+        )
+        for row in ready
+        if row["_id"] not in have
+    ]
+
+
+def _rank_firework(name: str, parents: list[Any]) -> Firework:
+    from voltscreen.campaign.firetasks import RankTask
+
+    return Firework(
+        [RankTask()],
+        spec={"campaign": name, "_allow_fizzled_parents": True},
+        name=f"{name} rank",
+        parents=parents,
+    )

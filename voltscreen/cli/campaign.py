@@ -1,0 +1,208 @@
+"""`voltscreen campaign`: submit, run, status, resume, cancel, list."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from voltscreen.cli.output import JsonOption, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from voltscreen.campaign.status import CampaignStatus
+    from voltscreen.store import Store
+
+campaign_app = typer.Typer(
+    no_args_is_help=True, help="Campaigns: submit, run, status, resume, cancel, list."
+)
+
+Name = Annotated[str, typer.Argument(help="Name of the campaign.")]
+Workers = Annotated[
+    int, typer.Option("--workers", "-w", min=1, help="Worker processes on this machine.")
+]
+SHOWN_FAILURES = 5
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    app.add_typer(campaign_app, name="campaign")
+
+
+@campaign_app.command("submit")
+def submit(
+    spec: Annotated[Path, typer.Argument(help="Campaign spec (YAML).")],
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the workflow as YAML for `lpad add`, do nothing."),
+    ] = False,
+) -> None:
+    """Make the FireWorks workflow of a spec; what is done already is not done again."""
+    from voltscreen.campaign.spec import load_spec
+
+    loaded = load_spec(spec)
+    if dry_run:
+        from voltscreen.campaign.workflow import campaign_workflow
+
+        typer.echo(campaign_workflow(loaded).to_format("yaml"))
+        return
+    from voltscreen.campaign import control
+    from voltscreen.campaign.launchpad import open_launchpad
+    from voltscreen.store import connect
+
+    with connect() as store, contextlib.closing(open_launchpad()) as launchpad:
+        submission = control.submit(store, launchpad, loaded)
+    say(submission.message)
+    if submission.workflow_id is not None:
+        say(f"Work it with: voltscreen campaign run {submission.campaign}")
+
+
+@campaign_app.command("run")
+def run(name: Name, workers: Workers = 1) -> None:
+    """Work a submitted campaign on this machine, to the end."""
+    from voltscreen.store import connect
+
+    with connect() as store:
+        finish(store, name, workers)
+
+
+@campaign_app.command("resume")
+def resume(
+    name: Name,
+    workers: Workers = 1,
+    no_work: Annotated[
+        bool, typer.Option("--no-work", help="Only make it ready; other workers will do it.")
+    ] = False,
+) -> None:
+    """Make what was lost or failed ready again, and work it here; what is done stays."""
+    from voltscreen.campaign import control
+    from voltscreen.campaign.launchpad import open_launchpad
+    from voltscreen.store import connect
+
+    with connect() as store:
+        with contextlib.closing(open_launchpad()) as launchpad:
+            resumed = control.resume(store, launchpad, name)
+        say(resumed.message)
+        if resumed.open and not no_work:
+            finish(store, name, workers)
+
+
+@campaign_app.command("cancel")
+def cancel(name: Name) -> None:
+    """Stop a campaign: what has not started is taken back, results so far are kept."""
+    from voltscreen.campaign import control
+    from voltscreen.campaign.launchpad import open_launchpad
+    from voltscreen.store import connect
+
+    with connect() as store, contextlib.closing(open_launchpad()) as launchpad:
+        count = control.cancel(store, launchpad, name)
+    say(f"Cancelled campaign {name!r}; {count} Fireworks were taken back.")
+
+
+@campaign_app.command("status")
+def status(name: Name, as_json: JsonOption = False) -> None:
+    """Where a campaign stands, and what failed."""
+    from voltscreen.campaign.status import campaign_status
+    from voltscreen.store import connect
+
+    with connect() as store:
+        found = campaign_status(store, name)
+        if as_json:
+            print_json(found.model_dump(mode="json"))
+            return
+        print_status(found)
+        print_failures(store, found)
+
+
+@campaign_app.command("list")
+def list_campaigns(as_json: JsonOption = False) -> None:
+    """All campaigns of the database."""
+    from voltscreen.campaign import status as statuses
+    from voltscreen.store import connect
+
+    with connect() as store:
+        found = statuses.list_campaigns(store)
+    if as_json:
+        print_json([one.model_dump(mode="json") for one in found])
+        return
+    print_table(
+        ["Name", "State", "Ions", ("Structures", "right"), ("Predicted", "right"),
+         ("Failed", "right"), ("Seconds", "right")],
+        [
+            [one.name, one.state.value, " ".join(one.ions), one.structures, one.predicted,
+             one.failed, "" if one.seconds is None else f"{one.seconds:.0f}"]
+            for one in found
+        ],
+    )  # fmt: skip
+
+
+def finish(store: Store, name: str, workers: int) -> CampaignStatus:
+    """Work a campaign to the end; exit 1 when something of it failed or is left."""
+    from voltscreen.campaign.register import get_campaign
+    from voltscreen.campaign.run import run_campaign
+
+    get_campaign(store, name)
+    with progress_bar(name) as progress:
+        end = run_campaign(store, name, workers, progress)
+    print_failures(store, end.status)
+    if end.worker_output:
+        say(f"A worker ended with an error: {end.worker_output}")
+    unfinished = end.open or end.status.batches["failed"] or end.status.state != "done"
+    if unfinished:
+        for error in end.status.errors[-SHOWN_FAILURES:]:
+            say(f"Failed: {error['stage']} {error.get('batch') or ''}: {error['reason']}")
+        say(f"Campaign {name!r} is not finished. Go on with: voltscreen campaign resume {name}")
+    if unfinished or end.status.failed or end.worker_output:
+        raise typer.Exit(1)
+    return end.status
+
+
+@contextlib.contextmanager
+def progress_bar(name: str) -> Iterator[Callable[[CampaignStatus], None]]:
+    """A bar over structures on a terminal, nothing elsewhere."""
+    from tqdm import tqdm
+
+    with tqdm(desc=name, unit=" structures", disable=None, leave=False) as bar:
+
+        def update(found: CampaignStatus) -> None:
+            bar.total = found.structures
+            bar.n = found.predicted + found.failed
+            bar.set_postfix_str(found.state.value, refresh=False)
+            bar.refresh()
+
+        yield update
+
+
+def print_status(found: CampaignStatus) -> None:
+    """A campaign in a few lines."""
+    batches = ", ".join(f"{count} {state.value}" for state, count in found.batches.items())
+    rows: list[tuple[str, Any]] = [
+        ("Campaign", found.name),
+        ("State", found.state.value),
+        ("Ions", " ".join(found.ions)),
+        ("Model", found.model_id),
+        ("Structures", f"{found.structures} ({found.reused} had a voltage before)"),
+        ("Predicted", found.predicted),
+        ("Failed", found.failed),
+        ("Batches", batches),
+        ("Seconds", "" if found.seconds is None else f"{found.seconds:.1f}"),
+    ]
+    for label, value in rows:
+        typer.echo(f"{label:<11} {value}")
+    for error in found.errors[-SHOWN_FAILURES:]:
+        typer.echo(f"{'Error':<11} {error['stage']}: {error['reason']}")
+
+
+def print_failures(store: Store, found: CampaignStatus) -> None:
+    """The first structures without a voltage, and how many more there are."""
+    from voltscreen.campaign.status import failures
+
+    if not found.failed:
+        return
+    say(f"{found.failed} of {found.structures} structures have no voltage:")
+    for failure in failures(store, found.name, SHOWN_FAILURES):
+        say(f"  {' '.join(failure.source_ids) or failure.structure_id}: {failure.reason}")
+    if found.failed > SHOWN_FAILURES:
+        say(f"  and {found.failed - SHOWN_FAILURES} more")

@@ -1,0 +1,94 @@
+"""`voltscreen init`: starter specs, settings and FireWorks files for a project folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from voltscreen.cli.output import say
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(init)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to write to; made if missing.")],
+) -> None:
+    """Copy starter campaign specs, described settings and FireWorks' configuration."""
+    written = [
+        *_copy_workflows(folder / "workflows"),
+        _write(folder / "settings.yaml", _settings_text()),
+        _write(folder / "my_launchpad.yaml", _launchpad_text()),
+    ]
+    for path in written:
+        say(f"  {path}")
+    say(f"Wrote {sum(map(bool, written))} files. Files that were there are left as they are.")
+    say(f"Next: voltscreen screen {folder / 'workflows' / 'known-hosts.yaml'}")
+    say(f"FireWorks' own commands: lpad -l {folder / 'my_launchpad.yaml'} get_wflows")
+
+
+def workflow_files() -> Traversable:
+    """The folder workflows/: of the checkout, or packed into the installed package."""
+    from importlib import resources
+
+    package = resources.files("voltscreen")
+    packed = package / "_data" / "workflows"
+    if packed.is_dir():
+        return packed
+    return resources.files("voltscreen").joinpath("..", "workflows")
+
+
+def _copy_workflows(folder: Path) -> list[Path]:
+    return [
+        _write(folder / item.name, item.read_text(encoding="utf-8"))
+        for item in sorted(workflow_files().iterdir(), key=lambda item: item.name)
+        if item.name.endswith((".yaml", ".md"))
+    ]
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _settings_text() -> str:
+    """Every setting with its description and default, commented out."""
+    from voltscreen.settings import ENV_PREFIX, FILE_NAME, Settings, default_home
+
+    lines = [
+        f"# Settings of voltscreen. Copy to {default_home() / FILE_NAME} and uncomment what you",
+        f"# change. An environment variable {ENV_PREFIX}NAME goes before this file.",
+    ]
+    for name, field in Settings.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        lines += ["", f"# {field.description}", f"# {name}: {'' if default is None else default}"]
+    return "\n".join(lines) + "\n"
+
+
+def _launchpad_text() -> str:
+    """FireWorks' my_launchpad.yaml for the database of the settings."""
+    from voltscreen.settings import settings
+    from voltscreen.store.connection import server_uri
+
+    config = settings()
+    if config.mongo_uri:
+        note = "# The connection string may hold a password: keep this file to yourself."
+    else:
+        note = "# The embedded database: `voltscreen db start` brings it up if it does not run."
+    return (
+        f"{note}\n"
+        f"host: {server_uri(config)[0]}\n"
+        f"name: {config.database}\n"
+        "uri_mode: true\n"
+        "user_indices: [spec.campaign]\n"
+        "strm_lvl: WARNING\n"
+    )

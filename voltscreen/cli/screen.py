@@ -1,0 +1,76 @@
+"""`voltscreen screen`: the main job, from a spec to ranked tables."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from voltscreen.cli.output import say
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(screen)
+
+
+def screen(
+    spec: Annotated[Path, typer.Argument(help="Campaign spec (YAML), e.g. workflows/*.yaml.")],
+    workers: Annotated[
+        int, typer.Option("--workers", "-w", min=1, help="Worker processes on this machine.")
+    ] = 1,
+    top: Annotated[int, typer.Option("--top", min=1, help="Rows of each table.")] = 15,
+) -> None:
+    """Submit a campaign, work it here to the end, and print the ranked candidates.
+
+    Example: voltscreen screen workflows/known-hosts.yaml
+    """
+    from voltscreen.campaign import control
+    from voltscreen.campaign.launchpad import open_launchpad
+    from voltscreen.campaign.spec import load_spec
+    from voltscreen.campaign.status import campaign_status
+    from voltscreen.cli.campaign import finish
+    from voltscreen.cli.results import print_results
+    from voltscreen.store import ResultQuery, connect, query_results
+
+    loaded = load_spec(spec)
+    exit_code = 0
+    with connect() as store:
+        with contextlib.closing(open_launchpad()) as launchpad:
+            submission = control.submit(store, launchpad, loaded)
+            waiting = bool(control.open_fireworks(launchpad, loaded.name))
+        say(submission.message)
+        if waiting:
+            try:
+                finish(store, loaded.name, workers)
+            except typer.Exit as ended:
+                exit_code = ended.exit_code
+        status = campaign_status(store, loaded.name)
+        for ion in loaded.ions:
+            rows = query_results(
+                store, ResultQuery(campaign=loaded.name, ion=ion, top=top)
+            )
+            if rows:
+                print_results(rows, f"{loaded.name}: {ion}, best {len(rows)}")
+        _say_where(loaded.name, loaded.ions[0], status.predicted, status.seconds)
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+def _say_where(name: str, ion: str, predicted: int, seconds: float | None) -> None:
+    from voltscreen.settings import settings
+
+    where = "MongoDB" if settings().mongo_uri else f"the embedded database in {settings().home}"
+    took = "" if seconds is None else f" in {seconds:.0f} s"
+    typer.echo(f"{predicted} structures predicted{took}; everything is kept in {where}.")
+    typer.echo("Next:")
+    for command, purpose in (
+        (f"voltscreen results query --campaign {name} --ion {ion} --min-voltage 2", "filter"),
+        ("voltscreen results show ID --ion " + ion, "one candidate, atom by atom"),
+        (f"voltscreen results export --campaign {name} --ion {ion} -o {ion}.csv", "take it along"),
+        ("voltscreen init my-screening", "specs to start your own campaign"),
+        *(() if settings().mongo_uri else (("voltscreen db stop", "stop the database"),)),
+    ):
+        typer.echo(f"  {command:<72} # {purpose}")
