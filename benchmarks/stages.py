@@ -54,7 +54,9 @@ def structures_of(pool: Path | None, count: int) -> tuple[list[PackedStructure],
     """Pool structures, evenly spread, or the known hosts over and over."""
     if pool:
         value = {"path": str(pool), "limit": 20 * count}
-        found = [c.structure for c in candidates("parquet", value, Path()) if isinstance(c, Candidate)]
+        found = [
+            c.structure for c in candidates("parquet", value, Path()) if isinstance(c, Candidate)
+        ]
         step = max(len(found) // count, 1)
         return found[::step][:count], f"{count} of {pool.name}"
     hosts = [c.structure for c in candidates("hosts", "all", Path()) if isinstance(c, Candidate)]

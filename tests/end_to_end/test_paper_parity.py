@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 import zipfile
 
 import pytest
@@ -55,13 +53,7 @@ def test_checkpoint_predicts_what_the_original_code_does(
         assert abs(prediction.ions[ion].voltage - float(row[f"pred_{ion}"])) < 1e-4, row["id"]
 
 
-def test_import_and_predict_on_the_command_line(shared_data, cifs, oracle, voltscreen_home) -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "voltscreen", *arguments],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
+def test_import_and_predict_on_the_command_line(shared_data, cifs, oracle, run) -> None:
     paper = shared_data / "paper"
     done = run(
         "model", "import", str(paper / "checkpoints" / checkpoint_name("Mg")),

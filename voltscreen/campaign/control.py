@@ -9,12 +9,12 @@ from typing import Any
 
 from voltscreen.campaign.launchpad import VoltscreenLaunchPad
 from voltscreen.campaign.plan import ingest_campaign, plan_campaign
-from voltscreen.campaign.register import get_campaign, register
+from voltscreen.campaign.register import register
 from voltscreen.campaign.spec import CampaignSpec, parse_spec
-from voltscreen.campaign.workflow import FINISHED_STATES, campaign_workflow, continued_workflow
 from voltscreen.campaign.worker import HEARTBEAT_SECONDS, parse_worker_name
+from voltscreen.campaign.workflow import FINISHED_STATES, campaign_workflow, continued_workflow
 from voltscreen.errors import CampaignError
-from voltscreen.store import Store
+from voltscreen.store import Store, get_campaign
 from voltscreen.store.documents import BatchState, CampaignState
 
 LOST_AFTER = timedelta(seconds=6 * HEARTBEAT_SECONDS)

@@ -16,14 +16,14 @@ from fireworks.utilities.fw_utilities import explicit_serialize
 from voltscreen.campaign.plan import ingest_campaign, plan_campaign
 from voltscreen.campaign.predict import model_cache, predict_batch
 from voltscreen.campaign.rank import rank_campaign
-from voltscreen.campaign.register import get_campaign, register
+from voltscreen.campaign.register import register
 from voltscreen.campaign.spec import CampaignSpec, parse_spec
 from voltscreen.campaign.workflow import pending_fireworks
 from voltscreen.errors import CampaignError
 from voltscreen.model import VoltageModel, load_model
 from voltscreen.model.device import prepare
 from voltscreen.settings import settings
-from voltscreen.store import Store, connect
+from voltscreen.store import Store, connect, get_campaign
 from voltscreen.store.documents import BatchKind, BatchState, CampaignState, now
 from voltscreen.store.models import model_file
 

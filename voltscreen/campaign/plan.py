@@ -31,10 +31,9 @@ def ingest_campaign(
     name = spec.name
     # A former ingest that was cut off left batches that nobody planned.
     store.batches.delete_many({"campaign": name, "kind": BatchKind.INGESTED})
-    number = _last_number(store, name)
     found = 0
-    for chunk in ingest(store, candidates(spec.source.kind, spec.source.value, Path("/"))):
-        number += 1
+    chunks = ingest(store, candidates(spec.source.kind, spec.source.value, Path("/")))
+    for number, chunk in enumerate(chunks, start=1):
         store.batches.insert_one(
             _batch(name, number, BatchKind.INGESTED, chunk.ids, atoms=0).to_mongo()
         )
@@ -54,7 +53,11 @@ def plan_campaign(store: Store, name: str, model_id: str, max_atoms: int) -> int
         Structures that are new to the campaign.
     """
     ingested = list(
-        dict.fromkeys(_ids(store.batches.find({"campaign": name, "kind": BatchKind.INGESTED})))
+        dict.fromkeys(
+            _ids(
+                store.batches.find({"campaign": name, "kind": BatchKind.INGESTED}).sort("number", 1)
+            )
+        )
     )
     members = set(campaign_members(store, name))
     fresh = [key for key in ingested if key not in members]
@@ -91,7 +94,8 @@ def _ids(rows: Iterable[dict[str, list[str]]]) -> Iterator[str]:
 
 
 def _last_number(store: Store, name: str) -> int:
-    row = store.batches.find_one({"campaign": name}, {"number": 1}, sort=[("number", -1)])
+    planned = {"campaign": name, "kind": {"$ne": BatchKind.INGESTED}}
+    row = store.batches.find_one(planned, {"number": 1}, sort=[("number", -1)])
     return int(row["number"]) if row else 0
 
 
@@ -99,8 +103,9 @@ def _batch(
     name: str, number: int, kind: BatchKind, ids: Sequence[str], atoms: int
 ) -> BatchDocument:
     waits = kind is BatchKind.PREDICT
+    mark = "ingest-" if kind is BatchKind.INGESTED else ""
     return BatchDocument(
-        id=f"{name}:{number:06d}",
+        id=f"{name}:{mark}{number:06d}",
         campaign=name,
         number=number,
         kind=kind,
@@ -111,24 +116,26 @@ def _batch(
     )
 
 
-def _by_atoms(
-    store: Store, ids: list[str], max_atoms: int
-) -> Iterator[tuple[list[str], int]]:
+def _by_atoms(store: Store, ids: list[str], max_atoms: int) -> Iterator[tuple[list[str], int]]:
     """Runs of ids with about equal numbers of atoms, as few as the limit allows."""
     sizes = {
         row["_id"]: int(row["nsites"]) for row in find_by_ids(store.structures, ids, ("nsites",))
     }
     total = sum(sizes.values())
-    share = total / max(-(-total // max_atoms), 1)
+    n_batches = max(-(-total // max_atoms), 1)
     chunk: list[str] = []
-    atoms = 0
+    atoms = passed = number = 0
     for key in ids:
         size = sizes.get(key, 0)
-        if chunk and atoms + size / 2 > share:
+        # The batch that the middle of the structure falls into when all atoms stand in a row.
+        place = min(int((passed + size / 2) * n_batches / total), n_batches - 1) if total else 0
+        if chunk and place > number:
             yield chunk, atoms
             chunk, atoms = [], 0
+        number = place
         chunk.append(key)
         atoms += size
+        passed += size
     if chunk:
         yield chunk, atoms
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pymongo.errors import DuplicateKeyError
 
 from voltscreen.campaign.spec import CampaignSpec
 from voltscreen.errors import CampaignError, SpecError
-from voltscreen.model import VoltageModel, load_model, model_to_bytes
 from voltscreen.store import Store
 from voltscreen.store.documents import CampaignDocument
 from voltscreen.store.models import put_model
-from voltscreen.store.queries import no_campaign
+
+if TYPE_CHECKING:
+    from voltscreen.model import VoltageModel
 
 
 def register(store: Store, spec: CampaignSpec) -> CampaignDocument:
@@ -21,6 +24,8 @@ def register(store: Store, spec: CampaignSpec) -> CampaignDocument:
         ModelError: there is no such model.
         SpecError: an ion that the model does not predict.
     """
+    from voltscreen.model import load_model
+
     model = load_model(spec.model)
     missing = [ion for ion in spec.ions if ion not in model.ions]
     if missing:
@@ -53,19 +58,9 @@ def register(store: Store, spec: CampaignSpec) -> CampaignDocument:
     return document
 
 
-def get_campaign(store: Store, name: str) -> CampaignDocument:
-    """The campaign's document.
-
-    Raises:
-        CampaignError: none of that name; lists those there are.
-    """
-    row = store.campaigns.find_one({"_id": name})
-    if row is None:
-        raise CampaignError(no_campaign(store, name))
-    return CampaignDocument.from_mongo(row)
-
-
 def _put(store: Store, model: VoltageModel) -> None:
+    from voltscreen.model import model_to_bytes
+
     put_model(
         store,
         model.id,

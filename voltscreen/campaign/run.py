@@ -20,7 +20,8 @@ POLL_SECONDS = 0.2
 @dataclass(frozen=True, slots=True)
 class RunEnd:
     """How a run ended. open: Fireworks that are not finished; worker_output: last lines of the
-    workers that ended with an error."""
+    workers that ended with an error.
+    """
 
     status: CampaignStatus
     open: int

@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from voltscreen.campaign.register import get_campaign
-from voltscreen.store import Store
+from voltscreen.store import Store, get_campaign
 from voltscreen.store.connection import find_by_ids
 from voltscreen.store.documents import (
     BatchKind,
@@ -48,89 +47,6 @@ class CampaignStatus(BaseModel):
     model_id: str
     spec: dict[str, Any]
     errors: list[dict[str, Any]] = Field(description="stages that failed: {stage, batch, reason}")
-
-
-def campaign_status(store: Store, name: str) -> CampaignStatus:
-    """Where a campaign stands.
-
-    Raises:
-        CampaignError: no campaign of that name.
-    """
-    campaign = get_campaign(store, name)
-    batches = dict.fromkeys(BatchState, 0)
-    structures = predicted = failed = reused = 0
-    columns = {"kind": 1, "state": 1, "n_structures": 1, "predicted": 1, "failed": 1}
-    for row in store.batches.find({"campaign": name}, columns):
-        structures += row["n_structures"]
-        predicted += row["predicted"]
-        failed += row["failed"]
-        if row["kind"] == BatchKind.PREDICT:
-            batches[BatchState(row["state"])] += 1
-        elif row["kind"] == BatchKind.REUSED:
-            reused += row["n_structures"]
-    if campaign.state is CampaignState.DONE:
-        predicted, failed = campaign.counts["predicted"], campaign.counts["failed"]
-    else:
-        predicted += reused
-    return CampaignStatus(
-        name=name,
-        state=campaign.state,
-        structures=structures,
-        batches=batches,
-        predicted=predicted,
-        failed=failed,
-        reused=reused,
-        seconds=_seconds(campaign),
-        ions=list(campaign.spec["ions"]),
-        model_id=campaign.model_id,
-        spec=campaign.spec,
-        errors=campaign.errors,
-    )
-
-
-def list_campaigns(store: Store) -> list[CampaignStatus]:
-    """All campaigns, the oldest first."""
-    rows = store.campaigns.find({}, {"_id": 1}).sort("submitted_at", 1)
-    return [campaign_status(store, row["_id"]) for row in rows]
-
-
-def failures(store: Store, name: str, limit: int) -> Iterator[Failure]:
-    """Members without a voltage, at most so many.
-
-    Raises:
-        CampaignError: no campaign of that name.
-    """
-    campaign = get_campaign(store, name)
-    wanted = {"campaign": name, "$or": [{"failed": {"$gt": 0}}, {"kind": BatchKind.REUSED}]}
-    left = limit
-    for batch in store.batches.find(wanted, {"structure_ids": 1}).sort("number", 1):
-        ids = [voltage_id(key, campaign.model_id) for key in batch["structure_ids"]]
-        for start in range(0, len(ids), 100):
-            for row in store.voltages.find(
-                {"_id": {"$in": ids[start : start + 100]}, "status": VoltageStatus.FAILED},
-                {"structure_id": 1, "reason": 1},
-            ):
-                if not left:
-                    return
-                left -= 1
-                yield _failure(store, row)
-
-
-def _failure(store: Store, row: dict[str, Any]) -> Failure:
-    structure = store.structures.find_one({"_id": row["structure_id"]}, {"sources.id": 1}) or {}
-    return Failure(
-        structure_id=row["structure_id"],
-        source_ids=[entry["id"] for entry in structure.get("sources", [])],
-        reason=row.get("reason", ""),
-    )
-
-
-def _seconds(campaign: CampaignDocument) -> float | None:
-    if campaign.started_at is None:
-        return None
-    running = campaign.state in (CampaignState.NEW, CampaignState.RUNNING)
-    end = now() if running or campaign.finished_at is None else campaign.finished_at
-    return round((end - campaign.started_at).total_seconds(), 3)
 
 
 def campaign_status(store: Store, name: str) -> CampaignStatus:

@@ -140,8 +140,9 @@ def list_campaigns(as_json: JsonOption = False) -> None:
 
 def finish(store: Store, name: str, workers: int) -> CampaignStatus:
     """Work a campaign to the end; exit 1 when something of it failed or is left."""
-    from voltscreen.campaign.register import get_campaign
     from voltscreen.campaign.run import run_campaign
+    from voltscreen.store import get_campaign
+    from voltscreen.store.documents import BatchState, CampaignState
 
     get_campaign(store, name)
     with progress_bar(name) as progress:
@@ -149,7 +150,8 @@ def finish(store: Store, name: str, workers: int) -> CampaignStatus:
     print_failures(store, end.status)
     if end.worker_output:
         say(f"A worker ended with an error: {end.worker_output}")
-    unfinished = end.open or end.status.batches["failed"] or end.status.state != "done"
+    failed_batches = end.status.batches[BatchState.FAILED]
+    unfinished = end.open or failed_batches or end.status.state is not CampaignState.DONE
     if unfinished:
         for error in end.status.errors[-SHOWN_FAILURES:]:
             say(f"Failed: {error['stage']} {error.get('batch') or ''}: {error['reason']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,10 +77,14 @@ def _settings_text() -> str:
 
 def _launchpad_text() -> str:
     """FireWorks' my_launchpad.yaml for the database of the settings."""
+    from voltscreen.campaign.launchpad import open_launchpad
     from voltscreen.settings import settings
+    from voltscreen.store import connect
     from voltscreen.store.connection import server_uri
 
-    config = settings()
+    # `lpad` must find FireWorks' counters without the `lpad reset` that would empty a database.
+    with connect(), contextlib.closing(open_launchpad()):
+        config = settings()
     if config.mongo_uri:
         note = "# The connection string may hold a password: keep this file to yourself."
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 import typer
 
@@ -22,7 +22,7 @@ def list_models(as_json: JsonOption = False) -> None:
     """The models that are installed, imported or trained."""
     from voltscreen.model import available_models, read_card
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, path in available_models().items():
         model_id, card = read_card(str(path))
         pooled = {e.split: e.mae for e in card.held_out if e.ion == "all"}
@@ -152,7 +152,7 @@ def train(
 class _TrainingBar:
     """A progress bar a part; a line a part where standard error is no terminal."""
 
-    def __enter__(self) -> _TrainingBar:
+    def __enter__(self) -> Self:
         from tqdm import tqdm
 
         self._bar = tqdm(disable=None, unit="epoch")

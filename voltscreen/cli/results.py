@@ -30,6 +30,9 @@ Formula = Annotated[str | None, typer.Option("--formula", help="Formula, e.g. Mn
 Pareto = Annotated[
     bool, typer.Option("--pareto", help="Only candidates that no other beats in everything.")
 ]
+Measured = Annotated[
+    bool, typer.Option("--measured", help="Only candidates with a measured voltage.")
+]
 Sort = Annotated[
     str,
     typer.Option(
@@ -55,6 +58,7 @@ def query(
     exclude_elements: ExcludeElements = None,
     formula: Formula = None,
     pareto: Pareto = False,
+    measured: Measured = False,
     sort: Sort = "rank",
     top: Annotated[int, typer.Option("--top", min=1, help="At most so many rows.")] = 20,
     as_json: JsonOption = False,
@@ -69,7 +73,7 @@ def query(
     with connect() as store:
         rows = _rows(
             store, campaign, ion, min_voltage, max_voltage, elements, exclude_elements, formula,
-            pareto, sort, top,
+            pareto, measured, sort, top,
         )  # fmt: skip
     if as_json:
         print_json(flat_rows(rows))
@@ -121,6 +125,7 @@ def export(
     exclude_elements: ExcludeElements = None,
     formula: Formula = None,
     pareto: Pareto = False,
+    measured: Measured = False,
     sort: Sort = "rank",
     top: Annotated[
         int | None, typer.Option("--top", min=1, help="At most so many rows; all by default.")
@@ -137,7 +142,7 @@ def export(
     with connect() as store:
         rows = _rows(
             store, campaign, ion, min_voltage, max_voltage, elements, exclude_elements, formula,
-            pareto, sort, top,
+            pareto, measured, sort, top,
         )  # fmt: skip
         written = writer(store, rows, output)
     say(f"Wrote {len(rows)} candidates to {written}")
@@ -187,6 +192,7 @@ def _rows(
     exclude_elements: list[str] | None,
     formula: str | None,
     pareto: bool,
+    measured: bool,
     sort: str,
     top: int | None,
 ) -> list[ResultRow]:
@@ -207,6 +213,7 @@ def _rows(
             exclude_elements=_symbols(exclude_elements),
             formula=formula,
             pareto=pareto,
+            measured=measured,
             sort=key,
             descending=sort.startswith("-"),
             top=top,

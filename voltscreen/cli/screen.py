@@ -49,11 +49,12 @@ def screen(
                 exit_code = ended.exit_code
         status = campaign_status(store, loaded.name)
         for ion in loaded.ions:
-            rows = query_results(
-                store, ResultQuery(campaign=loaded.name, ion=ion, top=top)
-            )
-            if rows:
-                print_results(rows, f"{loaded.name}: {ion}, best {len(rows)}")
+            best = query_results(store, ResultQuery(campaign=loaded.name, ion=ion, top=top))
+            known = query_results(store, ResultQuery(campaign=loaded.name, ion=ion, measured=True))
+            if best:
+                print_results(best, f"{loaded.name}: {ion}, best {len(best)}")
+            if others := [row for row in known if row.rank > len(best)]:
+                print_results(others, f"{loaded.name}: {ion}, others with a measured voltage")
         _say_where(loaded.name, loaded.ions[0], status.predicted, status.seconds)
     if exit_code:
         raise typer.Exit(exit_code)

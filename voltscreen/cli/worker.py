@@ -28,9 +28,8 @@ def worker(
     Start as many as you like, on any machine that reaches the database. SIGTERM, SIGINT and
     SIGUSR1 let the batch in hand finish.
     """
-    from voltscreen.campaign.register import get_campaign
     from voltscreen.campaign.worker import work
-    from voltscreen.store import connect
+    from voltscreen.store import connect, get_campaign
 
     with connect() as store:
         if campaign is not None:

@@ -5,7 +5,7 @@ from voltscreen.store.queries import (
     SORT_KEYS,
     ResultQuery,
     ResultRow,
-    campaign_ions,
+    get_campaign,
     get_voltages,
     query_results,
 )
@@ -16,8 +16,8 @@ __all__ = [
     "ResultQuery",
     "ResultRow",
     "Store",
-    "campaign_ions",
     "connect",
+    "get_campaign",
     "get_structure",
     "get_voltages",
     "load_structures",

@@ -135,8 +135,10 @@ def server_uri(config: Settings) -> tuple[str, str]:
     if config.mongo_uri is not None:
         return (
             config.mongo_uri.get_secret_value(),
-            "check VOLTSCREEN_MONGO_URI and that the server runs, or unset it to use the "
-            "embedded database",
+            (
+                "check VOLTSCREEN_MONGO_URI and that the server runs, or unset it to use the "
+                "embedded database"
+            ),
         )
     from voltscreen.store import embedded
 

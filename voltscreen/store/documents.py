@@ -195,7 +195,8 @@ class IonVoltage(Part):
     )
     host_state: str | None = Field(default=None, description="ion_removed or as_given")
     undercoordinated: int | None = Field(
-        default=None, description="atoms of the host with fewer than 12 neighbours within 8 angstrom"
+        default=None,
+        description="atoms of the host with fewer than 12 neighbours within 8 angstrom",
     )
     linear: bytes | None = Field(
         default=None, description="local voltages, volt, float32 little-endian, host's sites"

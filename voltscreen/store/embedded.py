@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -50,9 +50,7 @@ class ServerState:
 
     def is_ours(self) -> bool:
         """Whether the process still runs and is the server that this state describes."""
-        return ProcessId(self.pid, self.started).is_alive() and self.data in command_line(
-            self.pid
-        )
+        return ProcessId(self.pid, self.started).is_alive() and self.data in command_line(self.pid)
 
 
 def folder(home: Path) -> Path:
@@ -203,10 +201,8 @@ def _terminate(state: ServerState) -> None:
 
 def _reap(pid: int) -> None:
     """Collect the server if it happens to be a child of this process."""
-    try:
+    with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        pass
 
 
 @contextmanager

@@ -19,6 +19,7 @@ INDEXES: dict[str, list[IndexModel]] = {
         _index("formula"),
         _index("chemsys"),
         _index("elements"),
+        _index("measured.ion"),
     ],
     "campaigns": [_index("state")],
     # a campaign's progress and members

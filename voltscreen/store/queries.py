@@ -11,6 +11,7 @@ from pymongo import ASCENDING, DESCENDING
 from voltscreen.errors import CampaignError, QueryError
 from voltscreen.store.connection import Row, Store
 from voltscreen.store.documents import (
+    CampaignDocument,
     MeasuredVoltage,
     RankingDocument,
     VoltageDocument,
@@ -18,9 +19,7 @@ from voltscreen.store.documents import (
 )
 from voltscreen.store.structures import get_structure, load_structures
 
-SortKey = Literal[
-    "rank", "voltage", "sd", "capacity", "energy_density", "out_of_domain", "formula"
-]
+SortKey = Literal["rank", "voltage", "sd", "capacity", "energy_density", "out_of_domain", "formula"]
 SORT_KEYS: tuple[SortKey, ...] = (
     "rank", "voltage", "sd", "capacity", "energy_density", "out_of_domain", "formula",
 )  # fmt: skip
@@ -39,6 +38,7 @@ class ResultQuery(BaseModel):
     exclude_elements: tuple[str, ...] = Field(default=(), description="none of these is")
     formula: str | None = Field(default=None, description="reduced formula of the candidate")
     pareto: bool = Field(default=False, description="only the Pareto front")
+    measured: bool = Field(default=False, description="only with a measured voltage for the ion")
     sort: SortKey = "rank"
     descending: bool = False
     top: int | None = Field(default=None, ge=1, description="at most so many")
@@ -76,6 +76,9 @@ def query_results(store: Store, query: ResultQuery) -> list[ResultRow]:
     """
     _check(store, query)
     conditions = _conditions(query)
+    if query.measured:
+        measured = store.structures.find({"measured.ion": query.ion}, {"_id": 1})
+        conditions["structure_id"] = {"$in": [row["_id"] for row in measured]}
     direction = DESCENDING if query.descending else ASCENDING
     cursor = store.rankings.find(conditions).sort([(query.sort, direction), ("rank", ASCENDING)])
     if query.top is not None:
@@ -91,9 +94,7 @@ def query_results(store: Store, query: ResultQuery) -> list[ResultRow]:
                 **known,
                 source_ids=[entry.id for entry in structure.sources] if structure else [],
                 label=structure.label if structure else None,
-                measured=[m for m in structure.measured if m.ion == query.ion]
-                if structure
-                else [],
+                measured=[m for m in structure.measured if m.ion == query.ion] if structure else [],
                 properties=structure.properties if structure else {},
             )
         )
@@ -116,27 +117,22 @@ def get_voltages(store: Store, name: str, model_id: str | None = None) -> list[V
     return [VoltageDocument.from_mongo(row) for row in store.voltages.find(wanted)]
 
 
-def campaign_ions(store: Store, campaign: str) -> tuple[str, ...]:
-    """Working ions of a campaign.
+def get_campaign(store: Store, name: str) -> CampaignDocument:
+    """The campaign's document.
 
     Raises:
-        CampaignError: no campaign of that name.
+        CampaignError: none of that name; lists those there are.
     """
-    row = store.campaigns.find_one({"_id": campaign}, {"spec.ions": 1})
+    row = store.campaigns.find_one({"_id": name})
     if row is None:
-        raise CampaignError(no_campaign(store, campaign))
-    return tuple(row["spec"]["ions"])
-
-
-def no_campaign(store: Store, campaign: str) -> str:
-    """What to say of a campaign that does not exist."""
-    names = sorted(str(row["_id"]) for row in store.campaigns.find({}, {"_id": 1}))
-    listed = f"there are {', '.join(names[:20])}" if names else "there are none yet"
-    return f"no campaign {campaign!r} in the database: {listed}"
+        names = sorted(str(known["_id"]) for known in store.campaigns.find({}, {"_id": 1}))
+        listed = f"there are {', '.join(names[:20])}" if names else "there are none yet"
+        raise CampaignError(f"no campaign {name!r} in the database: {listed}")
+    return CampaignDocument.from_mongo(row)
 
 
 def _check(store: Store, query: ResultQuery) -> None:
-    ions = campaign_ions(store, query.campaign)
+    ions = get_campaign(store, query.campaign).spec["ions"]
     if query.ion not in ions:
         raise QueryError(
             f"campaign {query.campaign!r} was not ranked for {query.ion!r}: choose from "

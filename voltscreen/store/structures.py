@@ -176,8 +176,7 @@ def _measured(item: Candidate) -> list[MeasuredVoltage]:
 def load_structures(store: Store, ids: Iterable[str]) -> dict[str, StructureDocument]:
     """Structures by id, those that exist."""
     return {
-        row["_id"]: StructureDocument.from_mongo(row)
-        for row in find_by_ids(store.structures, ids)
+        row["_id"]: StructureDocument.from_mongo(row) for row in find_by_ids(store.structures, ids)
     }
 
 
@@ -213,5 +212,3 @@ def unpack(document: StructureDocument) -> PackedStructure:
     if document.packed is None:
         raise StructureError(document.refused or "the structure has no arrays")
     return PackedStructure.from_bytes(document.packed)
-
-

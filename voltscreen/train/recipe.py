@@ -234,8 +234,10 @@ def _assemble(
             "labels are DFT averages over the whole reaction, not measured voltages",
             "errors grow on chemistries without relatives in the training set",
             "Rb and Cs rest on fewer than 50 labels each",
-            "ties at the 12th neighbour are decided by site order: another cell or atom order "
-            "of the same crystal can move a voltage by tens of millivolt",
+            (
+                "ties at the 12th neighbour are decided by site order: another cell or atom order "
+                "of the same crystal can move a voltage by tens of millivolt"
+            ),
         ],
         command=command,
         versions={

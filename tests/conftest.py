@@ -1,0 +1,84 @@
+"""Fixtures: a voltscreen home with a real embedded server, and the shared data where present."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real structures and labels beside the repository; tests that need them are left out."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the shared data are not beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home whose embedded server serves all tests of this process, and is stopped at the end."""
+    from voltscreen.store import embedded
+
+    home = tmp_path_factory.mktemp("home")
+    yield home
+    embedded.stop(home)
+
+
+@pytest.fixture
+def voltscreen_home(server_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The settings of a test: that home, and a database of its own; for subprocesses too."""
+    from voltscreen.settings import settings
+
+    for name in [name for name in os.environ if name.startswith("VOLTSCREEN_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("VOLTSCREEN_HOME", str(server_home))
+    monkeypatch.setenv("VOLTSCREEN_DATABASE", f"test-{uuid.uuid4().hex[:12]}")
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    settings.cache_clear()
+    yield server_home
+    settings.cache_clear()
+
+
+@pytest.fixture
+def store(voltscreen_home: Path):
+    """A connection to the test's database, which is dropped afterwards."""
+    from voltscreen.store import connect
+
+    with connect() as opened:
+        yield opened
+        opened.database.client.drop_database(opened.database.name)
+
+
+@pytest.fixture
+def launchpad(store):
+    """FireWorks' LaunchPad on the test's database."""
+    from voltscreen.campaign.launchpad import open_launchpad
+
+    opened = open_launchpad()
+    yield opened
+    opened.close()
+
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(voltscreen_home: Path) -> Command:
+    """Run `voltscreen ...` as a user would."""
+
+    def call(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "voltscreen", *map(str, arguments)],
+            capture_output=True, text=True, check=False, **options,
+        )  # fmt: skip
+
+    return call
