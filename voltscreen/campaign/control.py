@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from voltscreen.campaign.launchpad import VoltscreenLaunchPad
-from voltscreen.campaign.plan import ingest_campaign, plan_campaign
+from voltscreen.campaign.plan import ingest_campaign, plan_campaign, source_is_unchanged
 from voltscreen.campaign.register import register
 from voltscreen.campaign.spec import CampaignSpec, parse_spec
 from voltscreen.campaign.worker import HEARTBEAT_SECONDS, parse_worker_name
@@ -52,8 +52,10 @@ def submit(store: Store, launchpad: VoltscreenLaunchPad, spec: CampaignSpec) -> 
     if campaign.state is not CampaignState.DONE:
         workflow_id = _add(store, launchpad, spec.name, campaign_workflow(spec))
         return Submission(spec.name, workflow_id, f"Submitted campaign {spec.name!r}.")
-    ingest_campaign(store, spec)
-    fresh = plan_campaign(store, spec.name, campaign.model_id, spec.batch.max_atoms)
+    fresh = 0
+    if not source_is_unchanged(campaign, spec):
+        ingest_campaign(store, spec)
+        fresh = plan_campaign(store, spec.name, campaign.model_id, spec.batch.max_atoms)
     if not fresh:
         return Submission(
             spec.name,

@@ -7,10 +7,16 @@ from itertools import islice
 from pathlib import Path
 
 from voltscreen.campaign.spec import CampaignSpec
-from voltscreen.sources import candidates
+from voltscreen.sources import candidates, fingerprint
 from voltscreen.store import Store
 from voltscreen.store.connection import find_by_ids
-from voltscreen.store.documents import BatchDocument, BatchKind, BatchState, voltage_id
+from voltscreen.store.documents import (
+    BatchDocument,
+    BatchKind,
+    BatchState,
+    CampaignDocument,
+    voltage_id,
+)
 from voltscreen.store.structures import ingest
 
 REUSED_CHUNK = 10_000
@@ -29,10 +35,12 @@ def ingest_campaign(
         Structures found.
     """
     name = spec.name
+    base = Path("/")  # paths of a loaded spec are absolute
+    mark = fingerprint(spec.source.kind, spec.source.value, base)
     # A former ingest that was cut off left batches that nobody planned.
     store.batches.delete_many({"campaign": name, "kind": BatchKind.INGESTED})
     found = 0
-    chunks = ingest(store, candidates(spec.source.kind, spec.source.value, Path("/")))
+    chunks = ingest(store, candidates(spec.source.kind, spec.source.value, base))
     for number, chunk in enumerate(chunks, start=1):
         store.batches.insert_one(
             _batch(name, number, BatchKind.INGESTED, chunk.ids, atoms=0).to_mongo()
@@ -40,7 +48,16 @@ def ingest_campaign(
         found += len(chunk.ids)
         if progress:
             progress(len(chunk.ids))
+    store.campaigns.update_one({"_id": name}, {"$set": {"source_fingerprint": mark}})
     return found
+
+
+def source_is_unchanged(campaign: CampaignDocument, spec: CampaignSpec) -> bool:
+    """Whether the source is as it was when it was last read to its end."""
+    if campaign.source_fingerprint is None:
+        return False
+    now = fingerprint(spec.source.kind, spec.source.value, Path("/"))
+    return now == campaign.source_fingerprint
 
 
 def plan_campaign(store: Store, name: str, model_id: str, max_atoms: int) -> int:

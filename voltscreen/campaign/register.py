@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pymongo.errors import DuplicateKeyError
 
 from voltscreen.campaign.spec import CampaignSpec
 from voltscreen.errors import CampaignError, SpecError
+from voltscreen.model import model_path, read_card
 from voltscreen.store import Store
 from voltscreen.store.documents import CampaignDocument
 from voltscreen.store.models import put_model
-
-if TYPE_CHECKING:
-    from voltscreen.model import VoltageModel
 
 
 def register(store: Store, spec: CampaignSpec) -> CampaignDocument:
@@ -24,20 +20,19 @@ def register(store: Store, spec: CampaignSpec) -> CampaignDocument:
         ModelError: there is no such model.
         SpecError: an ion that the model does not predict.
     """
-    from voltscreen.model import load_model
-
-    model = load_model(spec.model)
-    missing = [ion for ion in spec.ions if ion not in model.ions]
+    model_id, card = read_card(spec.model)
+    missing = [ion for ion in spec.ions if ion not in card.ions]
     if missing:
         raise SpecError(
             f"'ions': model {spec.model!r} does not predict {', '.join(missing)}; "
-            f"it predicts {', '.join(model.ions)}"
+            f"it predicts {', '.join(card.ions)}"
         )
     known = store.campaigns.find_one({"_id": spec.name})
     if known is None:
-        _put(store, model)
+        data = model_path(spec.model).read_bytes()
+        put_model(store, model_id, card.name, card.ions, card.model_dump(mode="json"), data)
         document = CampaignDocument(
-            id=spec.name, spec=spec.canonical(), spec_hash=spec.hash, model_id=model.id
+            id=spec.name, spec=spec.canonical(), spec_hash=spec.hash, model_id=model_id
         )
         try:
             store.campaigns.insert_one(document.to_mongo())
@@ -50,22 +45,9 @@ def register(store: Store, spec: CampaignSpec) -> CampaignDocument:
             f"campaign {spec.name!r} exists with another spec: give this one another name, "
             f"or compare with `voltscreen campaign status {spec.name} --json`"
         )
-    if document.model_id != model.id:
+    if document.model_id != model_id:
         raise CampaignError(
             f"campaign {spec.name!r} was made with model {document.model_id}, and "
-            f"{spec.model!r} is now {model.id}: give the spec another name"
+            f"{spec.model!r} is now {model_id}: give the spec another name"
         )
     return document
-
-
-def _put(store: Store, model: VoltageModel) -> None:
-    from voltscreen.model import model_to_bytes
-
-    put_model(
-        store,
-        model.id,
-        model.name,
-        list(model.ions),
-        model.card.model_dump(mode="json"),
-        model_to_bytes(model),
-    )

@@ -94,8 +94,8 @@ def import_model(
     """Import a checkpoint of the paper's code; nothing in the file is executed."""
     from voltscreen.errors import ModelError
     from voltscreen.model import save_model
+    from voltscreen.model.catalog import user_model_path
     from voltscreen.model.element_table import read_element_table
-    from voltscreen.model.files import user_model_path
     from voltscreen.model.paper_checkpoint import import_checkpoint
 
     path = user_model_path(name)
@@ -128,7 +128,7 @@ def train(
     import torch
 
     from voltscreen.model import save_model
-    from voltscreen.model.files import user_model_path
+    from voltscreen.model.catalog import user_model_path
     from voltscreen.settings import settings
     from voltscreen.train.dataset import load_electrodes
     from voltscreen.train.recipe import train_model

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from voltscreen.errors import ModelError
 from voltscreen.graph import GRAPH_SPECS
 from voltscreen.model.card import ModelCard
+from voltscreen.model.catalog import model_path
 from voltscreen.model.element_table import ElementTable
 from voltscreen.model.heads import IonHeads
 from voltscreen.model.local_voltage import LinearLocal
 from voltscreen.model.trunk import Trunk
 from voltscreen.model.uncertainty import Domain, Intervals
 from voltscreen.model.voltage_model import VoltageModel
-from voltscreen.settings import settings
 
 FORMAT = "voltscreen-model-1"
-SUFFIX = ".safetensors"
-NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,60}$")
 
 
 def model_to_bytes(model: VoltageModel) -> bytes:
@@ -88,62 +83,6 @@ def save_model(model: VoltageModel, path: Path) -> None:
     partial = path.with_suffix(f".{os.getpid()}.part")
     partial.write_bytes(model_to_bytes(model))
     partial.replace(path)
-
-
-def read_card(name_or_path: str) -> tuple[str, ModelCard]:
-    """Id and card of a model, without building the network."""
-    path = model_path(name_or_path)
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-        return header["id"], ModelCard.model_validate_json(header["card"])
-    except (OSError, SafetensorError, KeyError, ValidationError) as error:
-        raise ModelError(f"{path} is not a voltscreen model or is damaged: {error}") from None
-
-
-def model_path(name_or_path: str) -> Path:
-    """The file of a model: a path, a user's model or a shipped one, in this order.
-
-    Raises:
-        ModelError: there is none; lists those there are.
-    """
-    if name_or_path.endswith(SUFFIX):
-        path = Path(name_or_path).expanduser()
-        if path.exists():
-            return path
-        raise ModelError(f"there is no model file {path}")
-    known = available_models()
-    if name_or_path not in known:
-        raise ModelError(
-            f"there is no model {name_or_path!r}: choose from {', '.join(known)}, "
-            "give a .safetensors file, or import one with `voltscreen model import`"
-        )
-    return known[name_or_path]
-
-
-def available_models() -> dict[str, Path]:
-    """Files of the shipped and the user's models by name."""
-    with resources.as_file(resources.files("voltscreen.model") / "weights") as shipped:
-        folders = (shipped, user_models())
-    return {path.stem: path for folder in folders for path in sorted(folder.glob(f"*{SUFFIX}"))}
-
-
-def user_models() -> Path:
-    """Where imported and trained models are kept."""
-    return settings().home / "models"
-
-
-def user_model_path(name: str) -> Path:
-    """The file of a user's model of that name.
-
-    Raises:
-        ModelError: not a name that can be a file's.
-    """
-    if not NAME_PATTERN.match(name):
-        raise ModelError(
-            f"{name!r} cannot be a model's name: use letters, digits, dot, dash and underscore"
-        )
-    return user_models() / f"{name}{SUFFIX}"
 
 
 def _header(data: bytes) -> dict[str, str]:

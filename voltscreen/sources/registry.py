@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,32 @@ def candidates(kind: str, value: object, base: Path) -> Iterator[Candidate | Ref
             "use files, parquet or hosts"
         )
     raise SpecError(f"source.{kind}: unknown kind; choose from {', '.join(SOURCE_KINDS)}")
+
+
+def fingerprint(kind: str, value: object, base: Path) -> str | None:
+    """A hash that changes when a source may yield something else: files by path, size and time.
+
+    None where the source cannot tell without being read.
+
+    Raises:
+        As `candidates`.
+    """
+    if kind == "hosts":
+        named = [host.model_dump_json() for host in hosts.select_hosts(value)]
+    elif kind == "files":
+        named = [_stamp(path) for path in files.find_files(value, base)]
+    elif kind == "parquet":
+        rows = parquet.parse_rows(value, base)
+        parquet.count_rows(rows)
+        named = [rows.model_dump_json(), _stamp(rows.path)]
+    else:
+        return None
+    return hashlib.blake2b("\n".join(named).encode(), digest_size=16).hexdigest()
+
+
+def _stamp(path: Path) -> str:
+    state = path.stat()
+    return f"{path} {state.st_size} {state.st_mtime_ns}"
 
 
 def estimate(kind: str, value: object, base: Path) -> int | None:

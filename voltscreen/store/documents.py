@@ -116,6 +116,9 @@ class CampaignDocument(Document):
     spec_hash: str = Field(description="hash of the spec")
     model_id: str = Field(description="model that predicts")
     state: CampaignState = Field(default=CampaignState.NEW)
+    source_fingerprint: str | None = Field(
+        default=None, description="of the source when it was last ingested as a whole"
+    )
     counts: dict[str, int] = Field(
         default_factory=dict,
         description="structures, predicted, reused, failed, when the campaign was last ranked",
