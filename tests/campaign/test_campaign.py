@@ -93,6 +93,7 @@ def test_a_campaign_from_submit_to_ranking(store, launchpad, tmp_path) -> None:
     assert rows[0].properties.keys() == {"energy_above_hull"}
 
     batch = store.batches.find_one({"campaign": "c", "kind": BatchKind.PREDICT})
+    assert launchpad.get_fw_by_id(batch["fw_id"]).spec["batch"] == batch["_id"]
     (attempt,) = batch["attempts"]
     assert attempt["device"] == "cpu"
     assert attempt["peak_memory"] > 50

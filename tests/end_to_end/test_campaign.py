@@ -140,7 +140,7 @@ def test_known_hosts_from_a_spec_to_exports(run, store, tmp_path) -> None:
     done = run("screen", spec, "--top", 3)
     assert done.returncode == 0, done.stderr
     assert "hosts: Mg, best 3" in done.stdout
-    assert "2.00 (other)" in done.stdout
+    assert "2.00 ± 0.10 (other)" in done.stdout
     assert "voltscreen results query" in done.stdout
     lines = [line for line in done.stdout.splitlines() if "everything is kept" not in line]
     assert max(map(len, lines)) <= 110

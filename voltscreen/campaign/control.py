@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from voltscreen.campaign.launchpad import VoltscreenLaunchPad
@@ -14,6 +15,7 @@ from voltscreen.campaign.spec import CampaignSpec, parse_spec
 from voltscreen.campaign.worker import HEARTBEAT_SECONDS, parse_worker_name
 from voltscreen.campaign.workflow import FINISHED_STATES, campaign_workflow, continued_workflow
 from voltscreen.errors import CampaignError
+from voltscreen.sources import estimate
 from voltscreen.store import Store, get_campaign
 from voltscreen.store.documents import BatchState, CampaignState
 
@@ -35,7 +37,10 @@ def submit(store: Store, launchpad: VoltscreenLaunchPad, spec: CampaignSpec) -> 
 
     Raises:
         CampaignError: the name is taken by another spec or model, or was cancelled.
+        SpecError, FileFormatError: the source is not there, or of a kind that cannot be read.
     """
+    # A source that is not there is better refused now than by a worker in an hour.
+    estimate(spec.source.kind, spec.source.value, Path("/"))
     campaign = register(store, spec)
     if campaign.state is CampaignState.CANCELLED:
         raise CampaignError(

@@ -61,11 +61,13 @@ class PlanTask(FiretaskBase):  # type: ignore[misc]
 class PredictTask(FiretaskBase):  # type: ignore[misc]
     """Predict the structures of a batch and write their voltages."""
 
+    fw_id: int | None = None  # set by FireWorks, because the spec asks for it
+
     def run_task(self, fw_spec: dict[str, Any]) -> None:
         """Spec: campaign, batch, model."""
         with _stage(fw_spec, "predict") as store:
             path = model_file(store, fw_spec["model"], model_cache(settings().home))
-            predict_batch(store, fw_spec["batch"], _loaded(str(path)), fw_spec.get("_fw_id"))
+            predict_batch(store, fw_spec["batch"], _loaded(str(path)), self.fw_id)
 
 
 @explicit_serialize

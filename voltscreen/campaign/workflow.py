@@ -55,7 +55,12 @@ def pending_fireworks(store: Store, name: str, model_id: str) -> list[Firework]:
     return [
         Firework(
             [PredictTask()],
-            spec={"campaign": name, "batch": row["_id"], "model": model_id, "_add_fworker": False},
+            spec={
+                "campaign": name,
+                "batch": row["_id"],
+                "model": model_id,
+                "_add_launchpad_and_fw_id": True,
+            },
             name=f"{name} predict {row['number']:06d}",
         )
         for row in ready

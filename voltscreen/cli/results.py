@@ -173,7 +173,11 @@ def print_results(rows: list[ResultRow], title: str) -> None:
 
 def measured_text(row: ResultRow) -> str:
     """Measured voltages, with a mark where the reaction is not an insertion."""
-    return ", ".join(f"{m.voltage:.2f}{'' if m.insertion else ' (other)'}" for m in row.measured)
+    texts = []
+    for m in row.measured:
+        spread = "" if m.uncertainty is None else f" ± {m.uncertainty:.2f}"
+        texts.append(f"{m.voltage:.2f}{spread}{'' if m.insertion else ' (other)'}")
+    return ", ".join(texts)
 
 
 def _name(row: ResultRow) -> str:

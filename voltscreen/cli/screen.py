@@ -55,7 +55,8 @@ def screen(
                 print_results(best, f"{loaded.name}: {ion}, best {len(best)}")
             if others := [row for row in known if row.rank > len(best)]:
                 print_results(others, f"{loaded.name}: {ion}, others with a measured voltage")
-        _say_where(loaded.name, loaded.ions[0], status.predicted, status.seconds)
+        if status.predicted:
+            _say_where(loaded.name, loaded.ions[0], status.predicted, status.seconds)
     if exit_code:
         raise typer.Exit(exit_code)
 

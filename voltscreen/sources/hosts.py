@@ -41,6 +41,7 @@ def read_hosts(hosts: Sequence[KnownHost]) -> Iterator[Candidate | Refused]:
                     ion=measured.ion,
                     voltage=measured.voltage,
                     reference=measured.reference,
+                    uncertainty=measured.uncertainty,
                     insertion=measured.kind == "insertion",
                     note=measured.note,
                 )

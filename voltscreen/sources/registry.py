@@ -32,18 +32,20 @@ def candidates(kind: str, value: object, base: Path) -> Iterator[Candidate | Ref
         return parquet.read_table(parquet.parse_rows(value, base))
     if kind == "hosts":
         return hosts.read_hosts(hosts.select_hosts(value))
+    raise _not_a_source(kind)
+
+
+def _not_a_source(kind: str) -> SpecError:
     if kind == "mp":
-        raise SpecError(
+        return SpecError(
             "source.mp: this version cannot query the Materials Project yet; "
             "use files, parquet or hosts"
         )
-    raise SpecError(f"source.{kind}: unknown kind; choose from {', '.join(SOURCE_KINDS)}")
+    return SpecError(f"source.{kind}: unknown kind; choose from {', '.join(SOURCE_KINDS)}")
 
 
-def fingerprint(kind: str, value: object, base: Path) -> str | None:
+def fingerprint(kind: str, value: object, base: Path) -> str:
     """A hash that changes when a source may yield something else: files by path, size and time.
-
-    None where the source cannot tell without being read.
 
     Raises:
         As `candidates`.
@@ -57,7 +59,7 @@ def fingerprint(kind: str, value: object, base: Path) -> str | None:
         parquet.count_rows(rows)
         named = [rows.model_dump_json(), _stamp(rows.path)]
     else:
-        return None
+        raise _not_a_source(kind)
     return hashlib.blake2b("\n".join(named).encode(), digest_size=16).hexdigest()
 
 
@@ -66,8 +68,8 @@ def _stamp(path: Path) -> str:
     return f"{path} {state.st_size} {state.st_mtime_ns}"
 
 
-def estimate(kind: str, value: object, base: Path) -> int | None:
-    """How many items `candidates` will yield, where that is known without reading them all.
+def estimate(kind: str, value: object, base: Path) -> int:
+    """How many items `candidates` will yield.
 
     Raises:
         As `candidates`.
@@ -78,4 +80,4 @@ def estimate(kind: str, value: object, base: Path) -> int | None:
         return parquet.count_rows(parquet.parse_rows(value, base))
     if kind == "hosts":
         return len(hosts.select_hosts(value))
-    return None
+    raise _not_a_source(kind)

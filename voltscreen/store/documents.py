@@ -67,6 +67,9 @@ class MeasuredVoltage(Part):
     ion: str = Field(description="working ion")
     voltage: float = Field(description="volt against the ion's metal")
     reference: str = Field(description="where it was published")
+    uncertainty: float | None = Field(
+        default=None, description="volt; how far the average can be taken differently"
+    )
     insertion: bool = Field(default=True, description="whether the reaction is an insertion")
     note: str | None = Field(default=None, description="what one must know to compare it")
 

@@ -166,6 +166,7 @@ def _measured(item: Candidate) -> list[MeasuredVoltage]:
             ion=m.ion,
             voltage=m.voltage,
             reference=m.reference,
+            uncertainty=m.uncertainty,
             insertion=m.insertion,
             note=m.note,
         )

@@ -29,6 +29,7 @@ class Measurement:
     """A measured average insertion voltage.
 
     ion: working ion; voltage: volt against the ion's metal; reference: where it was published.
+    uncertainty: volt, how far the average can be taken differently.
     insertion: False where the cell's reaction is not an insertion of that ion into this host.
     note: what a reader must know to compare it.
     """
@@ -36,6 +37,7 @@ class Measurement:
     ion: str
     voltage: float
     reference: str
+    uncertainty: float | None = None
     insertion: bool = True
     note: str | None = None
 
