@@ -98,8 +98,15 @@ def test_pool_campaign_survives_kill_9_and_equals_an_undisturbed_run(
     command = [sys.executable, "-m", "voltscreen", "worker", "--campaign", "pool"]
     worker = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while store.voltages.count_documents({}) < 150 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    while time.monotonic() < deadline:
+        time.sleep(0.05)
+        if store.batches.count_documents({"state": "done"}) < 2:
+            continue
+        # Freeze it first, so that it is killed in the middle of a batch and not between two.
+        os.kill(worker.pid, signal.SIGSTOP)
+        if store.batches.count_documents({"state": "running"}) == 1:
+            break
+        os.kill(worker.pid, signal.SIGCONT)
     os.kill(worker.pid, signal.SIGKILL)
     worker.wait()
     before = store.voltages.count_documents({})
@@ -141,7 +148,7 @@ def test_known_hosts_from_a_spec_to_exports(run, store, tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     assert "hosts: Mg, best 3" in done.stdout
     assert "2.00 ± 0.10 (other)" in done.stdout
-    assert "voltscreen results query" in done.stdout
+    assert "results query --campaign hosts --ion Mg" in done.stdout
     lines = [line for line in done.stdout.splitlines() if "everything is kept" not in line]
     assert max(map(len, lines)) <= 110
 

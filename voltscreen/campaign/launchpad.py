@@ -18,6 +18,7 @@ import sys
 from typing import Any
 
 from fireworks import Firework, LaunchPad, Workflow
+from fireworks.core.launchpad import WFLock
 from fireworks.fw_config import ROCKET_STREAM_LOGLEVEL, STREAM_LOGLEVEL
 from fireworks.utilities.fw_utilities import get_fw_logger
 from pymongo import ReturnDocument
@@ -61,7 +62,6 @@ class VoltscreenLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks has no 
                 upsert=True,
             )
             self.tuneup()
-        self.fireworks.create_index("spec.campaign")
 
     def add_wf(self, wf: Workflow | Firework, reassign_all: bool = True) -> dict[int, int]:
         """Add a workflow; the mapping from its old to its new Firework ids."""
@@ -103,6 +103,7 @@ class VoltscreenLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks has no 
         wf._reassign_ids(old_new)
         rows = [fw.to_db_dict() for fw in new]
         self.fireworks.insert_many([row | {"state": "WAITING"} for row in rows])
+        # Writes the workflow with all its nodes, then is called again for the known ones.
         super()._update_wf(wf, [i for i in updated_ids if i >= 0])
         ready = [row["fw_id"] for row in rows if row["state"] == "READY"]
         for start in range(0, len(ready), 100):
@@ -143,6 +144,7 @@ def open_launchpad(config: Settings | None = None) -> VoltscreenLaunchPad:
         host=server_uri(config)[0],
         name=config.database,
         uri_mode=True,
+        user_indices=["spec.campaign"],
         mongoclient_kwargs={
             "serverSelectionTimeoutMS": int(config.connect_timeout * 1000),
             "appname": "voltscreen",
@@ -165,3 +167,6 @@ def quiet_fireworks() -> None:
         handler.setLevel(logging.WARNING)
         logger.handlers[:] = [handler]
         logger.propagate = False
+
+
+__all__ = ["VoltscreenLaunchPad", "WFLock", "open_launchpad", "quiet_fireworks"]

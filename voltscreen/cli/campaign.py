@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from voltscreen.cli.output import JsonOption, print_json, print_table, say
+from voltscreen.cli.output import JsonOption, print_json, print_table, program, say
 
 if TYPE_CHECKING:
     from voltscreen.campaign.status import CampaignStatus
@@ -56,7 +56,7 @@ def submit(
         submission = control.submit(store, launchpad, loaded)
     say(submission.message)
     if submission.workflow_id is not None:
-        say(f"Work it with: voltscreen campaign run {submission.campaign}")
+        say(f"Work it with: {program()} campaign run {submission.campaign}")
 
 
 @campaign_app.command("run")
@@ -155,7 +155,7 @@ def finish(store: Store, name: str, workers: int) -> CampaignStatus:
     if unfinished:
         for error in end.status.errors[-SHOWN_FAILURES:]:
             say(f"Failed: {error['stage']} {error.get('batch') or ''}: {error['reason']}")
-        say(f"Campaign {name!r} is not finished. Go on with: voltscreen campaign resume {name}")
+        say(f"Campaign {name!r} is not finished. Go on with: {program()} campaign resume {name}")
     if unfinished or end.status.failed or end.worker_output:
         raise typer.Exit(1)
     return end.status

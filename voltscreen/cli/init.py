@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voltscreen.cli.output import say
+from voltscreen.cli.output import program, say
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -31,7 +31,7 @@ def init(
     for path in written:
         say(f"  {path}")
     say(f"Wrote {sum(map(bool, written))} files. Files that were there are left as they are.")
-    say(f"Next: voltscreen screen {folder / 'workflows' / 'known-hosts.yaml'}")
+    say(f"Next: {program()} screen {folder / 'workflows' / 'known-hosts.yaml'}")
     say(f"FireWorks' own commands: lpad -l {folder / 'my_launchpad.yaml'} get_wflows")
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -40,6 +42,15 @@ def console() -> Any:
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 110, soft_wrap=False, highlight=False)
+
+
+def program() -> str:
+    """How the user can call voltscreen again: as it was called where it is not on the PATH."""
+    called = Path(sys.argv[0])
+    if called.name != "voltscreen" or not called.is_file():
+        return "voltscreen"
+    found = shutil.which("voltscreen")
+    return "voltscreen" if found and Path(found).samefile(called) else str(called)
 
 
 def text(cell: object) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from voltscreen.cli.output import say
+from voltscreen.cli.output import program, say
 
 
 def register(app: typer.Typer) -> None:
@@ -48,20 +48,22 @@ def screen(
             except typer.Exit as ended:
                 exit_code = ended.exit_code
         status = campaign_status(store, loaded.name)
+        example = "ID"
         for ion in loaded.ions:
             best = query_results(store, ResultQuery(campaign=loaded.name, ion=ion, top=top))
             known = query_results(store, ResultQuery(campaign=loaded.name, ion=ion, measured=True))
             if best:
+                example = (best[0].source_ids or [best[0].structure_id])[0]
                 print_results(best, f"{loaded.name}: {ion}, best {len(best)}")
             if others := [row for row in known if row.rank > len(best)]:
                 print_results(others, f"{loaded.name}: {ion}, others with a measured voltage")
         if status.predicted:
-            _say_where(loaded.name, loaded.ions[0], status.predicted, status.seconds)
+            _say_where(loaded.name, loaded.ions[0], example, status.predicted, status.seconds)
     if exit_code:
         raise typer.Exit(exit_code)
 
 
-def _say_where(name: str, ion: str, predicted: int, seconds: float | None) -> None:
+def _say_where(name: str, ion: str, example: str, predicted: int, seconds: float | None) -> None:
     from voltscreen.settings import settings
 
     where = "MongoDB" if settings().mongo_uri else f"the embedded database in {settings().home}"
@@ -69,10 +71,10 @@ def _say_where(name: str, ion: str, predicted: int, seconds: float | None) -> No
     typer.echo(f"{predicted} structures predicted{took}; everything is kept in {where}.")
     typer.echo("Next:")
     for command, purpose in (
-        (f"voltscreen results query --campaign {name} --ion {ion} --min-voltage 2", "filter"),
-        ("voltscreen results show ID --ion " + ion, "one candidate, atom by atom"),
-        (f"voltscreen results export --campaign {name} --ion {ion} -o {ion}.csv", "take it along"),
-        ("voltscreen init my-screening", "specs to start your own campaign"),
-        *(() if settings().mongo_uri else (("voltscreen db stop", "stop the database"),)),
+        (f"results query --campaign {name} --ion {ion} --min-voltage 2", "filter"),
+        (f"results show {example} --ion {ion}", "one candidate, atom by atom"),
+        (f"results export --campaign {name} --ion {ion} -o {ion}.csv", "take it along"),
+        ("init my-screening", "specs to start your own campaign"),
+        *(() if settings().mongo_uri else (("db stop", "stop the database"),)),
     ):
-        typer.echo(f"  {command:<72} # {purpose}")
+        typer.echo(f"  {program()} {command:<58} # {purpose}")

@@ -115,20 +115,19 @@ def _hosts_of(
     except StructureError as error:
         errors.update(dict.fromkeys(ions, str(error)))
         return []
-    jobs: list[_Job] = []
-    as_given: list[str] = []
-    for ion in ions:
+    present = set(structure.symbols).intersection(ions)
+    if host_state is HostState.AS_GIVEN:
+        present = set()
+    jobs = []
+    if shared := tuple(ion for ion in ions if ion not in present):
+        jobs.append(_Job(structure, HostState.AS_GIVEN, index, shared))
+    for ion in sorted(present, key=list(ions).index):
         try:
             host = make_host(structure, ion, host_state)
         except StructureError as error:
             errors[ion] = str(error)
-            continue
-        if host.state is HostState.AS_GIVEN:
-            as_given.append(ion)
         else:
             jobs.append(_Job(host.structure, host.state, index, (ion,)))
-    if as_given:
-        jobs.append(_Job(structure, HostState.AS_GIVEN, index, tuple(as_given)))
     return jobs
 
 

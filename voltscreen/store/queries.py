@@ -77,8 +77,12 @@ def query_results(store: Store, query: ResultQuery) -> list[ResultRow]:
     _check(store, query)
     conditions = _conditions(query)
     if query.measured:
-        measured = store.structures.find({"measured.ion": query.ion}, {"_id": 1})
-        conditions["structure_id"] = {"$in": [row["_id"] for row in measured]}
+        measured = [
+            row["_id"] for row in store.structures.find({"measured.ion": query.ion}, {"_id": 1})
+        ]
+        if not measured:
+            return []
+        conditions["structure_id"] = {"$in": measured}
     direction = DESCENDING if query.descending else ASCENDING
     cursor = store.rankings.find(conditions).sort([(query.sort, direction), ("rank", ASCENDING)])
     if query.top is not None:
@@ -148,6 +152,9 @@ def _check(store: Store, query: ResultQuery) -> None:
 
 def _conditions(query: ResultQuery) -> Row:
     conditions: Row = {"campaign": query.campaign, "ion": query.ion}
+    if query.sort == "rank":
+        # True of every row; the embedded server's planner takes the index of the sort for it.
+        conditions["rank"] = {"$gte": 1}
     window = {
         operator: limit
         for operator, limit in (("$gte", query.min_voltage), ("$lte", query.max_voltage))
