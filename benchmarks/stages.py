@@ -29,7 +29,8 @@ POOL = Path(__file__).resolve().parents[2] / "shared" / "data" / "mp_pool.parque
 @dataclass(frozen=True)
 class Stage:
     """A measured stage; seconds is the best of its repeats. comparable: the reference path
-    does that work too."""
+    does that work too.
+    """
 
     name: str
     structures: int
