@@ -88,7 +88,11 @@ def _launchpad_text() -> str:
     if config.mongo_uri:
         note = "# The connection string may hold a password: keep this file to yourself."
     else:
-        note = "# The embedded database: `voltscreen db start` brings it up if it does not run."
+        note = (
+            "# The embedded database: `voltscreen db start` brings it up if it does not run. Its\n"
+            "# port stays the same while nobody else takes it; else delete this file and run\n"
+            "# `voltscreen init` again."
+        )
     return (
         f"{note}\n"
         f"host: {server_uri(config)[0]}\n"

@@ -102,7 +102,7 @@ def stop(home: Path) -> bool:
         state = running(home)
         if state is not None:
             _terminate(state)
-        (base / _STATE).unlink(missing_ok=True)
+        # The state file stays: a server that is started again takes the same port.
         return state is not None
 
 

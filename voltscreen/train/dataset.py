@@ -105,11 +105,12 @@ def _stored_folds(folder: Path, rows: pd.DataFrame) -> dict[str, NDArray[np.int6
 def _drawn_folds(group: NDArray[np.str_]) -> dict[str, NDArray[np.int64]]:
     from sklearn.model_selection import GroupKFold, KFold
 
-    drawn = {"grouped": GroupKFold(5), "random": KFold(5, shuffle=True, random_state=0)}
-    folds = {}
-    for name, splitter in drawn.items():
-        fold = np.zeros(len(group), np.int64)
-        for number, (_, test) in enumerate(splitter.split(group, groups=group)):
-            fold[test] = number
-        folds[name] = fold
+    drawn = {
+        "grouped": GroupKFold(5).split(group, groups=group),
+        "random": KFold(5, shuffle=True, random_state=0).split(group),
+    }
+    folds = {name: np.zeros(len(group), np.int64) for name in drawn}
+    for name, parts in drawn.items():
+        for number, (_, test) in enumerate(parts):
+            folds[name][test] = number
     return folds

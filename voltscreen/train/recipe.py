@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from voltscreen import __version__
+from voltscreen.errors import FileFormatError
 from voltscreen.graph import NEAREST, GraphBatch, build_graphs
 from voltscreen.ions import ION_SYMBOLS
 from voltscreen.model.card import HeldOutError, ModelCard, TrainingData
@@ -80,7 +81,11 @@ def train_model(
     Args:
         data: labelled electrodes. name: of the model. folder: where finished parts are kept;
         they are used again by a run with the same data and options. command: for the card.
+
+    Raises:
+        FileFormatError: an ion without enough rows to hold some of them out.
     """
+    _check_rows(data)
     recipe = recipe or Recipe()
     started = time.monotonic()
     table = build_element_table()
@@ -110,6 +115,19 @@ def train_model(
     return _assemble(
         data, name, table, final, residual, recipe, held_out, command, time.monotonic() - started
     )
+
+
+def _check_rows(data: LabelledElectrodes) -> None:
+    """Every fold must leave at least two chemical systems of every ion to train on."""
+    for split, fold in data.folds.items():
+        for number in np.unique(fold):
+            for ion in ION_SYMBOLS:
+                left = set(data.group[(data.ion == ion) & (fold != number)])
+                if len(left) < 2:
+                    raise FileFormatError(
+                        f"too few labelled electrodes for {ion}: fold {number} of the {split} "
+                        f"split leaves {len(left)} chemical systems to train on, and it needs two"
+                    )
 
 
 def data_hash(data: LabelledElectrodes) -> str:
