@@ -60,7 +60,8 @@ def text(cell: object) -> str:
 
 def number(value: float | None, digits: int = 2) -> str:
     """A number with so many digits after the point, or a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    # Adding zero turns -0.0 into 0.0.
+    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def say(message: str) -> None:
