@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import yaml
 
+from voltscreen.sources.known_hosts import known_hosts
+
 COUNT = 600
 
 
@@ -258,3 +260,15 @@ def test_ingest_and_db_commands(run, store, tmp_path) -> None:
     found = json.loads(run("db", "status", "--json").stdout)
     assert found["running"] is True
     assert found["documents"]["structures"] == 3
+
+
+def test_a_worker_that_cannot_start_is_reported(run, store, tmp_path) -> None:
+    spec = tmp_path / "s.yaml"
+    spec.write_text(yaml.safe_dump({"name": "x", "ions": ["Mg"], "source": {"hosts": "all"}}))
+    assert run("campaign", "submit", spec).returncode == 0
+    done = run("campaign", "run", "x", env={**os.environ, "VOLTSCREEN_DEVICE": "cuda:99"})
+    assert done.returncode == 1
+    assert "device cuda:99 is not there" in done.stderr
+    assert "voltscreen campaign resume x" in done.stderr.replace("\n", " ")
+    assert run("campaign", "resume", "x").returncode == 0
+    assert status(run, "x")["predicted"] == len(known_hosts())

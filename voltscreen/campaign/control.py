@@ -8,16 +8,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from voltscreen.campaign import mend
 from voltscreen.campaign.launchpad import VoltscreenLaunchPad
 from voltscreen.campaign.plan import ingest_campaign, plan_campaign, source_is_unchanged
 from voltscreen.campaign.register import register
 from voltscreen.campaign.spec import CampaignSpec, parse_spec
 from voltscreen.campaign.worker import HEARTBEAT_SECONDS, parse_worker_name
-from voltscreen.campaign.workflow import FINISHED_STATES, campaign_workflow, continued_workflow
+from voltscreen.campaign.workflow import (
+    FINISHED_STATES,
+    campaign_workflow,
+    continued_workflow,
+    pending_fireworks,
+)
 from voltscreen.errors import CampaignError
 from voltscreen.sources import estimate
 from voltscreen.store import Store, get_campaign
-from voltscreen.store.documents import BatchState, CampaignState
+from voltscreen.store.documents import BatchState, CampaignDocument, CampaignState
 
 LOST_AFTER = timedelta(seconds=6 * HEARTBEAT_SECONDS)
 """A launch whose heart did not beat for that long is lost, on whatever machine it was."""
@@ -61,7 +67,8 @@ def submit(store: Store, launchpad: VoltscreenLaunchPad, spec: CampaignSpec) -> 
     if not source_is_unchanged(campaign, spec):
         ingest_campaign(store, spec)
         fresh = plan_campaign(store, spec.name, campaign.model_id, spec.batch.max_atoms)
-    if not fresh:
+    # A submit that died after its plan left batches that no workflow has.
+    if not fresh and not pending_fireworks(store, spec.name, campaign.model_id):
         return Submission(
             spec.name,
             None,
@@ -125,17 +132,30 @@ def resume(store: Store, launchpad: VoltscreenLaunchPad, name: str) -> Resumed:
     running = [row for row in rows if row["state"] != "FIZZLED"]
     lost = [row for row in running if is_lost(launchpad, row)]
     failed = [row for row in rows if row["state"] == "FIZZLED"]
-    if len(lost) == len(running):
-        _unlock(launchpad, name)
-    for row in (*lost, *failed):
-        if "batch" in row.get("spec", {}):
+    living = [row for row in running if row not in lost]
+    if all("batch" in row["spec"] for row in living):
+        # Nobody plans: what is half written stays so.
+        mend.free_locks(launchpad, name, alone=not living)
+        mend.drop_halves(launchpad, name)
+        rerun = [
+            row
+            for row in (*lost, *failed)
+            if launchpad.fireworks.find_one({"fw_id": row["fw_id"]}, {"_id": 1})
+        ]
+    else:
+        rerun = [*lost, *failed]
+    for row in rerun:
+        if "batch" in row["spec"]:
             store.batches.update_one(
                 {"_id": row["spec"]["batch"], "state": {"$ne": BatchState.DONE}},
                 {"$set": {"state": BatchState.READY}},
             )
         launchpad.rerun_fw(row["fw_id"])
+    if not living:
+        _plan_again(store, launchpad, campaign)
+    mend.agree(launchpad, name)
     still_open = open_fireworks(launchpad, name)
-    if (lost or failed) and campaign.state is CampaignState.DONE:
+    if still_open and campaign.state is CampaignState.DONE:
         store.campaigns.update_one({"_id": name}, {"$set": {"state": CampaignState.RUNNING}})
     if not still_open and campaign.state is not CampaignState.DONE:
         # Died between the campaign's document and its workflow.
@@ -144,19 +164,35 @@ def resume(store: Store, launchpad: VoltscreenLaunchPad, name: str) -> Resumed:
     return Resumed(len(lost), len(failed), len(still_open))
 
 
+def _plan_again(store: Store, launchpad: VoltscreenLaunchPad, campaign: CampaignDocument) -> None:
+    """See to it that each batch that is ready has a Firework: its planner died before it had."""
+    if not pending_fireworks(store, campaign.id, campaign.model_id):
+        return
+    ingest = launchpad.fireworks.find_one(
+        {"spec.campaign": campaign.id, "spec.campaign_spec": {"$exists": True}},
+        {"fw_id": 1, "state": 1},
+        sort=[("fw_id", -1)],
+    )
+    if not open_fireworks(launchpad, campaign.id):
+        _add(
+            store, launchpad, campaign.id,
+            continued_workflow(store, campaign.id, campaign.model_id),
+        )  # fmt: skip
+    elif ingest is not None and ingest["state"] == "COMPLETED":
+        launchpad.rerun_fw(ingest["fw_id"])
+
+
 def is_lost(launchpad: VoltscreenLaunchPad, row: dict[str, Any]) -> bool:
     """Whether nobody works a running Firework any more.
 
     A worker of this machine is asked for by its process, others by their heartbeat.
 
     Args:
-        row: of the collection `fireworks`, with its launches.
+        row: of the collection `fireworks`.
     """
-    if not row.get("launches"):
-        # Checked out by a process that died before it wrote the launch.
-        return not launchpad.launches.count_documents({"fw_id": row["fw_id"], "state": "RUNNING"})
+    # By Firework, not by the Firework's own list: that one is written after the launch.
     launch = launchpad.launches.find_one(
-        {"launch_id": row["launches"][-1]}, {"fworker": 1, "state_history": 1}
+        {"fw_id": row["fw_id"]}, {"fworker": 1, "state_history": 1}, sort=[("launch_id", -1)]
     )
     if launch is None:
         return True
@@ -184,14 +220,6 @@ def cancel(store: Store, launchpad: VoltscreenLaunchPad, name: str) -> int:
         if row["state"] != "RUNNING":
             launchpad.defuse_fw(row["fw_id"])
     return sum(row["state"] != "RUNNING" for row in rows)
-
-
-def _unlock(launchpad: VoltscreenLaunchPad, name: str) -> None:
-    """Free workflows that a process locked before it died; only when none runs any more."""
-    launchpad.workflows.update_many(
-        {"metadata.voltscreen_campaign": name, "locked": {"$exists": True}},
-        {"$unset": {"locked": True}},
-    )
 
 
 def _utc(stamp: Any) -> datetime:

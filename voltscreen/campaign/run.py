@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from voltscreen.campaign.launchpad import open_launchpad
 from voltscreen.campaign.status import CampaignStatus, campaign_status
 from voltscreen.store import Store
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.3
+LAST_LINES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +41,33 @@ def run_campaign(
         progress: called a few times a second.
     """
     command = [sys.executable, "-m", "voltscreen", "worker", "--campaign", name, "--quiet"]
-    processes = [
-        subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(workers)
-    ]  # fmt: skip
-    try:
-        while any(process.poll() is None for process in processes):
-            progress(campaign_status(store, name))
-            time.sleep(POLL_SECONDS)
-    finally:
-        for process in processes:
-            # Ctrl-C has reached the workers too; one that is left behind would work on unseen.
-            if process.poll() is None:
-                process.terminate()
-        output = [process.communicate()[1] for process in processes]
+    with contextlib.ExitStack() as stack:
+        # Files, not pipes: a worker that writes much must not wait for a reader.
+        logs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(workers)]
+        processes = [
+            subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
+            )
+            for log in logs
+        ]
+        try:
+            while any(process.poll() is None for process in processes):
+                progress(campaign_status(store, name))
+                time.sleep(POLL_SECONDS)
+        finally:
+            for process in processes:
+                # Ctrl-C has reached the workers too; one left behind would work on unseen.
+                if process.poll() is None:
+                    process.terminate()
+            for process in processes:
+                process.wait()
+        lines = []
+        for log, process in zip(logs, processes, strict=True):
+            if process.returncode:
+                log.seek(0)
+                lines += log.read().strip().splitlines()[-LAST_LINES:]
     status = campaign_status(store, name)
     progress(status)
     with contextlib.closing(open_launchpad()) as launchpad:
         left = len(open_fireworks(launchpad, name))
-    failed = "\n".join(
-        text.strip() for text, process in zip(output, processes, strict=True) if process.returncode
-    )
-    return RunEnd(status, left, "\n".join(failed.splitlines()[-5:]))
+    return RunEnd(status, left, "\n".join(lines))

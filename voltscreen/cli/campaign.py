@@ -150,8 +150,8 @@ def finish(store: Store, name: str, workers: int) -> CampaignStatus:
     print_failures(store, end.status)
     if end.worker_output:
         say(f"A worker ended with an error: {end.worker_output}")
-    failed_batches = end.status.batches[BatchState.FAILED]
-    unfinished = end.open or failed_batches or end.status.state is not CampaignState.DONE
+    batches_left = sum(n for state, n in end.status.batches.items() if state != BatchState.DONE)
+    unfinished = end.open or batches_left or end.status.state is not CampaignState.DONE
     if unfinished:
         for error in end.status.errors[-SHOWN_FAILURES:]:
             say(f"Failed: {error['stage']} {error.get('batch') or ''}: {error['reason']}")

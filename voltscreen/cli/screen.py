@@ -52,8 +52,9 @@ def screen(
         for ion in loaded.ions:
             best = query_results(store, ResultQuery(campaign=loaded.name, ion=ion, top=top))
             known = query_results(store, ResultQuery(campaign=loaded.name, ion=ion, measured=True))
-            if best:
+            if best and example == "ID":
                 example = (best[0].source_ids or [best[0].structure_id])[0]
+            if best:
                 print_results(best, f"{loaded.name}: {ion}, best {len(best)}")
             if others := [row for row in known if row.rank > len(best)]:
                 print_results(others, f"{loaded.name}: {ion}, others with a measured voltage")
