@@ -48,7 +48,7 @@ work("c")
 """
 
 
-@pytest.mark.timeout(100)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "point",
     [
@@ -66,7 +66,7 @@ def test_resume_mends_a_death_between_two_writes(store, launchpad, tmp_path, poi
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
     )
     assert child.returncode == 9, child.stderr
     control.resume(store, launchpad, "c")
@@ -77,7 +77,7 @@ def test_resume_mends_a_death_between_two_writes(store, launchpad, tmp_path, poi
     assert control.open_fireworks(launchpad, "c") == []
 
 
-@pytest.mark.timeout(100)
+@pytest.mark.timeout(300)
 def test_a_lock_of_a_dead_worker_is_freed_while_another_lives(store, launchpad, tmp_path) -> None:
     from fireworks import FWorker
 

@@ -16,7 +16,7 @@ import yaml
 
 from voltscreen.sources.known_hosts import known_hosts
 
-COUNT = 600
+COUNT = 400
 
 
 def write_spec(folder, name, path, start=0, limit=COUNT, **fields):
