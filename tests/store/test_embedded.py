@@ -53,8 +53,17 @@ def test_one_server_is_started_by_many_and_keeps_its_data_through_a_kill(home) -
     assert embedded.stop(home) is True
     assert embedded.stop(home) is False
     assert embedded.running(home) is None
-    # A my_launchpad.yaml that was written before still fits.
-    assert embedded.start(home).port == again.port == state.port
+
+
+def test_the_port_of_last_time_is_taken_again_when_it_is_free(home) -> None:
+    base = embedded.folder(home)
+    base.mkdir()
+    port = embedded._free_port()
+    (base / "server.json").write_text(
+        f'{{"pid": 1, "started": "0", "port": {port}, "program": "x", "data": "/x"}}'
+    )
+    # A my_launchpad.yaml that was written then still fits.
+    assert embedded.start(home).port == port
 
 
 def test_a_stranger_with_our_old_pid_is_neither_used_nor_killed(home) -> None:

@@ -102,7 +102,7 @@ def stop(home: Path) -> bool:
         state = running(home)
         if state is not None:
             _terminate(state)
-        # The state file stays: a server that is started again takes the same port.
+        # The state file stays: a server that is started again takes the same port if it is free.
         return state is not None
 
 
