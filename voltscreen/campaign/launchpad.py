@@ -1,12 +1,11 @@
 """FireWorks' LaunchPad on voltscreen's database.
 
-Three things differ from FireWorks' own, all of them about servers and crashes:
+Two things differ from FireWorks' own, both about servers and crashes:
 
 - ids are taken from the image AFTER the increment: the embedded server may return a stale
   image from before it when several processes draw at once, and two launches would share an id;
 - a workflow is written before its Fireworks are ready, so that a process that dies in between
-  leaves nothing that a worker could check out without finding its workflow;
-- the Firework and launch that were checked out last are remembered, for the heartbeat.
+  leaves nothing that a worker could check out without finding its workflow.
 
 Documents are FireWorks' own, so that `lpad` reads and writes the same database.
 """
@@ -15,10 +14,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
 
 from fireworks import Firework, LaunchPad, Workflow
-from fireworks.core.launchpad import WFLock
 from fireworks.fw_config import ROCKET_STREAM_LOGLEVEL, STREAM_LOGLEVEL
 from fireworks.utilities.fw_utilities import get_fw_logger
 from pymongo import ReturnDocument
@@ -32,9 +29,6 @@ _COUNTER = -1
 
 class VoltscreenLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks has no type hints
     """FireWorks' LaunchPad with safe ids and safe order of writes."""
-
-    launch_in_hand: int | None = None
-    """Id of the launch that was checked out last and is not complete."""
 
     def get_new_fw_id(self, quantity: int = 1) -> int:
         """First of `quantity` new Firework ids."""
@@ -112,22 +106,6 @@ class VoltscreenLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks has no 
                 {"$set": {"state": "READY"}},
             )
 
-    def checkout_fw(self, *args: Any, **kwargs: Any) -> tuple[Firework | None, int | None]:
-        """Check out a ready Firework; see FireWorks."""
-        firework, launch_id = super().checkout_fw(*args, **kwargs)
-        self.launch_in_hand = launch_id
-        return firework, launch_id
-
-    def complete_launch(self, launch_id: int, *args: Any, **kwargs: Any) -> Any:
-        """Mark a launch as completed or fizzled; see FireWorks."""
-        done = super().complete_launch(launch_id, *args, **kwargs)
-        self.launch_in_hand = None
-        return done
-
-    def unlock(self, fw_id: int) -> None:
-        """Free the lock of the workflow with that Firework, left by a process that died."""
-        self.workflows.update_one({"nodes": fw_id}, {"$unset": {"locked": True}})
-
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
@@ -167,6 +145,3 @@ def quiet_fireworks() -> None:
         handler.setLevel(logging.WARNING)
         logger.handlers[:] = [handler]
         logger.propagate = False
-
-
-__all__ = ["VoltscreenLaunchPad", "WFLock", "open_launchpad", "quiet_fireworks"]
