@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install screen test lint bench lock clean
+.PHONY: install screen test train lint bench lock clean
 
 install: $(STAMP)
 
@@ -23,6 +23,13 @@ screen: install
 test: install
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+# Rebuild the shipped model from the labelled electrodes and the stored insertion labels. A stopped
+# run goes on where it was.
+DATA ?= ../shared/data
+train: install
+	$(BIN)/voltscreen model train --name default --data $(DATA) --labels training --workers 2 \
+		--output voltscreen/model/weights/default.safetensors
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,7 +44,7 @@ lock:
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)"
-	.venv-lock/bin/python -m pip install --quiet --editable '.[embedded,web,dev]'
+	.venv-lock/bin/python -m pip install --quiet --editable '.[embedded,web,potential,dev]'
 	.venv-lock/bin/python -m pip freeze --exclude-editable --all \
 		| grep -v -E '^(pip|setuptools)==' | sed 's/+cpu//' > requirements.lock.new
 	mv requirements.lock.new requirements.lock

@@ -17,11 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from voltscreen.graph import NEAREST, PAPER, build_graphs, chunks_of_atoms
+from voltscreen.graph import NEAREST, PAPER, GraphBatch, build_graphs, chunks_of_atoms
 from voltscreen.model import VoltageModel, load_model, predict_candidates
-from voltscreen.model.trunk import GraphTensors, mean_pool
+from voltscreen.model.element_table import build_element_table
+from voltscreen.model.heads import IonHeads
+from voltscreen.model.trunk import GraphTensors, Trunk, mean_pool
 from voltscreen.sources import candidates
 from voltscreen.structures import Candidate, PackedStructure
+from voltscreen.structures.insertion_sites import insertion_sites
 
 POOL = Path(__file__).resolve().parents[2] / "shared" / "data" / "mp_pool.parquet"
 
@@ -66,22 +69,34 @@ def structures_of(pool: Path | None, count: int) -> tuple[list[PackedStructure],
     return [hosts[i % len(hosts)] for i in range(count)], "the known hosts, repeated"
 
 
-def reference(model: VoltageModel, structures: Sequence[PackedStructure]) -> None:
-    """Original way: pymatgen neighbour objects, stable sort, network, one ion."""
+class PlainTrunk(Trunk):
+    """The readable torch network, without the fused convolution."""
+
+    def _fused(self, nodes: torch.Tensor) -> bool:
+        del nodes
+        return False
+
+
+def reference(structures: Sequence[PackedStructure]) -> None:
+    """Original way: pymatgen neighbour objects, stable sort, the plain network, one ion."""
+    torch.manual_seed(0)
+    trunk = PlainTrunk(torch.from_numpy(build_element_table().features), NEAREST).eval()
+    heads = IonHeads(1).eval()
     for packed in structures:
         structure = packed.to_pymatgen()
         neighbors = structure.get_all_neighbors(PAPER.cutoff)
         for site in neighbors:
             site.sort(key=lambda neighbor: neighbor.nn_distance)
-        graphs = build_graphs([packed], NEAREST)
-        run_network(model, [graphs])
+        with torch.inference_mode():
+            graph = GraphTensors.from_batch(build_graphs([packed], NEAREST), torch.device("cpu"))
+            heads(mean_pool(trunk(graph), graph))
 
 
-def run_network(model: VoltageModel, batches: Sequence) -> None:
+def run_network(model: VoltageModel, batches: Sequence[GraphBatch]) -> None:
     with torch.inference_mode():
         for graphs in batches:
             graph = GraphTensors.from_batch(graphs, torch.device("cpu"))
-            model.heads(mean_pool(model.trunk(graph).double(), graph))
+            model.readout.voltages(model.readout.pool(model.trunk(graph).double(), graph), graph)
 
 
 def main() -> int:
@@ -99,13 +114,13 @@ def main() -> int:
     sizes = np.array([len(structure) for structure in structures])
     packed = [structure.to_bytes() for structure in structures]
     chunks = [
-        build_graphs([structures[i] for i in which], NEAREST)
+        build_graphs([structures[i] for i in which], model.graph_spec)
         for which in chunks_of_atoms(sizes, 1000)
     ]
     few = structures[:: max(n // 60, 1)]
 
     stages = [
-        measure("reference path, one ion", lambda: reference(model, few), len(few), 1),
+        measure("reference path, one ion", lambda: reference(few), len(few), 1),
         replace(
             measure("unpack", lambda: [PackedStructure.from_bytes(data) for data in packed], n, 3),
             comparable=False,
@@ -114,7 +129,8 @@ def main() -> int:
             measure("content hash", lambda: [hash_again(s) for s in structures], n, 3),
             comparable=False,
         ),
-        measure("graph", lambda: build_graphs(structures, NEAREST), n, 3),
+        measure("insertion sites", lambda: insertion_sites(structures), n, 3),
+        measure("graph, sites included", lambda: build_graphs(structures, model.graph_spec), n, 3),
         measure("network, all ions", lambda: run_network(model, chunks), n, 2),
         measure(
             "packed to voltages, all ions", lambda: predict_candidates(model, structures), n, 2

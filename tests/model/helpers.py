@@ -8,6 +8,7 @@ from pymatgen.core import Lattice
 
 from voltscreen.graph import NEAREST, GraphSpec
 from voltscreen.model.card import ModelCard
+from voltscreen.model.conditioned import IonConditionedReadout
 from voltscreen.model.element_table import build_element_table
 from voltscreen.model.heads import IonHeads
 from voltscreen.model.local_voltage import LinearLocal
@@ -30,17 +31,25 @@ def random_crystal(seed: int, n_atoms: int = 8, elements: tuple[int, ...] = (8, 
 
 
 def small_model(seed: int = 0, spec: GraphSpec = NEAREST, *, trained: bool = True) -> VoltageModel:
-    """Random weights; with `trained`, also random intervals, domain and linear locals."""
+    """Random weights; with `trained`, also random intervals, domain and linear locals.
+
+    A spec with insertion sites gives the ion-conditioned readout, another one head an ion.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     table = build_element_table()
-    trunk = Trunk(torch.from_numpy(table.features), spec).eval().requires_grad_(False)
+    conditioned = spec.insertion_sites
+    trunk = Trunk(torch.from_numpy(table.features), spec, edge_norm=not conditioned)
+    trunk = trunk.eval().requires_grad_(False)
     for convolution in trunk.convs:
-        convolution.bn1.running_mean.normal_(0, 0.1)
+        if not conditioned:
+            convolution.bn1.running_mean.normal_(0, 0.1)
         convolution.bn2.running_var.uniform_(0.5, 2.0)
-    heads = IonHeads(len(IONS)).double().requires_grad_(False)
-    heads.scale.fill_(0.9)
-    heads.mean.fill_(2.5)
+    readout = IonConditionedReadout(IONS) if conditioned else IonHeads(len(IONS))
+    readout = readout.double().eval().requires_grad_(False)
+    readout.scale.fill_(0.9)
+    readout.mean.fill_(2.5)
+    p = readout.n_pooled
     card = ModelCard(
         name="small", description="for tests", created="2026-01-01", recipe="random weights",
         ions=list(IONS), graph_spec=spec.name, element_table_hash=table.hash,
@@ -53,14 +62,19 @@ def small_model(seed: int = 0, spec: GraphSpec = NEAREST, *, trained: bool = Tru
         graph_spec=spec,
         table=table,
         trunk=trunk,
-        heads=heads,
-        baseline=rng.uniform(0, 1, 64),
+        readout=readout,
+        baseline=rng.uniform(0, 1, p),
         linear=LinearLocal(rng.normal(size=(3, 64)) / 64, rng.normal(size=3), 10.0)
         if trained
         else None,
-        intervals=Intervals(np.array([0.5, 0.6, 0.7]), np.array([0.9, 1.0, 1.1]))
+        intervals=Intervals(
+            np.array([0.5, 0.6, 0.7]),
+            np.array([0.7, 0.8, 0.9]),
+            np.array([0.9, 1.0, 1.1]),
+            0.5,
+        )
         if trained
         else None,
-        domain=fit_domain(rng.uniform(0, 1, (30, 64)), np.ones((3, 30), bool)) if trained else None,
+        domain=fit_domain(rng.uniform(0, 1, (30, p)), np.ones((3, 30), bool)) if trained else None,
         card=card,
     )

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional
 
-from tests.model.helpers import random_crystal, small_model
-from voltscreen.graph import NEAREST, build_graphs
+from tests.model.helpers import IONS, random_crystal, small_model
+from voltscreen.graph import INSERTION, NEAREST, PAPER, SHARED, build_graphs
+from voltscreen.model import predict_candidates
 from voltscreen.model.heads import IonHeads
 from voltscreen.model.trunk import GatedConvolution, GraphTensors, Trunk, mean_pool
 from voltscreen.structures import PackedStructure
@@ -13,37 +17,62 @@ from voltscreen.structures import PackedStructure
 CPU = torch.device("cpu")
 
 
-def test_convolution_is_equation_1_written_pair_by_pair() -> None:
+def made_up_graph(n: int = 6, seed: int = 0) -> GraphTensors:
+    """The graph of a small random crystal, with weights that are not all 1."""
+    batch = build_graphs([random_crystal(seed, n)], SHARED)
+    return GraphTensors.from_batch(batch, CPU)
+
+
+@pytest.mark.parametrize("edge_norm", [True, False])
+def test_convolution_is_equation_1_written_pair_by_pair(edge_norm) -> None:
     torch.manual_seed(0)
-    conv = GatedConvolution(5, 4).double().eval()
-    conv.bn1.running_mean.normal_()
+    conv = GatedConvolution(5, 4, edge_norm=edge_norm).double().eval()
+    if edge_norm:
+        conv.bn1.running_mean.normal_()
     conv.bn2.running_var.uniform_(0.5, 2)
-    atoms, edges = torch.randn(3, 5).double(), torch.rand(3, 2, 4).double()
-    neighbors = torch.tensor([[1, 2], [0, 0], [2, 1]])
-    filled = torch.tensor([[True, True], [True, False], [True, True]])
-    found = conv(atoms, edges, neighbors, filled)
-    for i in range(3):
+    graph = made_up_graph()
+    atoms, edges = torch.randn(6, 5).double(), torch.rand(len(graph.neighbors), 4).double()
+    found = conv(atoms, edges, graph)
+    for i in range(6):
         total = torch.zeros(5).double()
-        for k in range(2):
-            if filled[i, k]:
-                z = torch.cat((atoms[i], atoms[neighbors[i, k]], edges[i, k]))
-                gate, core = conv.bn1(conv.fc_full(z)[None])[0].chunk(2)
-                total += torch.sigmoid(gate) * functional.softplus(core)
+        for e in range(graph.edge_offsets[i], graph.edge_offsets[i + 1]):
+            z = conv.fc_full(torch.cat((atoms[i], atoms[graph.neighbors[e]], edges[e])))
+            if edge_norm:
+                z = conv.bn1(z[None])[0]
+            gate, core = z.chunk(2)
+            total += graph.weights[e] * torch.sigmoid(gate) * functional.softplus(core)
         expected = functional.softplus(atoms[i] + conv.bn2(total[None])[0])
         torch.testing.assert_close(found[i], expected)
 
 
-def test_empty_slots_do_not_count_in_batch_statistics() -> None:
+@pytest.mark.parametrize("spec", [NEAREST, PAPER, SHARED, INSERTION], ids=lambda s: s.name)
+@pytest.mark.parametrize("edge_norm", [True, False])
+def test_fused_pass_equals_the_reference(spec, edge_norm) -> None:
     torch.manual_seed(0)
-    filled = torch.tensor([[True, True], [True, False]])
-    atoms, edges = torch.randn(2, 5), torch.rand(2, 2, 4)
-    statistics = []
-    for empty_neighbor in (0, 1):
-        torch.manual_seed(1)
-        conv = GatedConvolution(5, 4).train()
-        conv(atoms, edges, torch.tensor([[1, 0], [0, empty_neighbor]]), filled)
-        statistics.append(conv.bn1.running_mean.clone())
-    torch.testing.assert_close(*statistics, rtol=0, atol=0)
+    trunk = Trunk(torch.rand(101, 6), spec, edge_norm=edge_norm).eval()
+    for convolution in trunk.convs:
+        convolution.bn2.running_var.uniform_(0.5, 2)
+        if edge_norm:
+            convolution.bn1.running_mean.normal_()
+            convolution.bn1.running_var.uniform_(0.5, 2)
+    crystals = [random_crystal(seed, n) for seed, n in enumerate((1, 4, 9))]
+    graph = GraphTensors.from_batch(build_graphs(crystals, spec), CPU)
+    with torch.no_grad():
+        fused = trunk(graph)
+        reference = trunk.double()(graph)
+    torch.testing.assert_close(fused.double(), reference, atol=2e-5, rtol=1e-5)
+
+
+def test_fused_gradients_equal_autograd() -> None:
+    torch.manual_seed(0)
+    graph = made_up_graph(8)
+    trunk = Trunk(torch.rand(101, 6), SHARED, edge_norm=False).eval()
+    twin = copy.deepcopy(trunk).double()
+    for network in (trunk, twin):
+        network(graph).square().sum().backward()
+    for (name, own), other in zip(trunk.named_parameters(), twin.parameters(), strict=True):
+        scale = other.grad.abs().max()
+        assert ((own.grad - other.grad).abs().max() / scale) < 1e-4, name
 
 
 def test_gradients_of_trunk_and_head_equal_finite_differences() -> None:
@@ -84,5 +113,47 @@ def test_isolated_atom_gives_a_finite_vector_without_messages() -> None:
     model = small_model()
     lonely = PackedStructure.from_arrays(np.eye(3) * 30, [[0, 0, 0]], [8])
     graph = GraphTensors.from_batch(build_graphs([lonely], NEAREST), CPU)
-    assert not graph.filled.any()
+    assert len(graph.neighbors) == 0
     assert torch.isfinite(model.trunk(graph)).all()
+
+
+def test_conditioned_shares_are_integrated_gradients_of_the_readout() -> None:
+    """Atom by atom against autograd along the same line, with many more nodes."""
+    model = small_model(spec=INSERTION)
+    crystals = [random_crystal(seed, n, (3, 8, 25)) for seed, n in enumerate((4, 9))]
+    graph = GraphTensors.from_batch(build_graphs(crystals, INSERTION), CPU)
+    readout, baseline = model.readout, torch.from_numpy(model.baseline)
+    nodes = model.trunk(graph).double()
+    pooled = readout.pool(nodes, graph)
+    shares = readout.shares(nodes, pooled, graph, baseline)
+    voltages = readout.voltages(pooled, graph)
+    mean_gradient = torch.zeros(len(IONS), *pooled.shape).double()
+    steps = 400
+    for k in range(steps):
+        point = (baseline + (k + 0.5) / steps * (pooled - baseline)).requires_grad_()
+        for x in range(len(IONS)):
+            (gradient,) = torch.autograd.grad(readout.voltages(point, graph)[x].sum(), point)
+            mean_gradient[x] += gradient / steps
+    change = mean_gradient * (pooled - baseline)
+    n = 3 * 64
+    site = change[:, :, 128:n].sum(2) + change[:, :, n + 1 :].sum(2)
+    torch.testing.assert_close(shares.site, site, atol=1e-5, rtol=1e-4)
+    owner = graph.structure_of_node[~graph.is_site]
+    features = readout.atom_features(nodes[~graph.is_site]) - baseline[:128]
+    own = torch.einsum("af,xaf->xa", features, mean_gradient[:, owner, :128])
+    found = shares.atoms - shares.atoms[:, [0]]
+    expected = own - own[:, [0]]
+    first = owner == 0
+    torch.testing.assert_close(found[:, first], expected[:, first], atol=1e-4, rtol=1e-4)
+    mean = torch.zeros_like(voltages).index_add_(1, owner, shares.atoms) / graph.n_atoms
+    torch.testing.assert_close(mean + shares.site, voltages, atol=1e-9, rtol=0)
+
+
+def test_the_size_of_the_cell_does_not_enter_the_voltage() -> None:
+    model = small_model(spec=INSERTION)
+    crystal = random_crystal(3, 7, (3, 8, 25)).to_pymatgen()
+    twice = PackedStructure.from_pymatgen(crystal.make_supercell([2, 1, 1], in_place=False))
+    once = PackedStructure.from_pymatgen(crystal)
+    one, two = predict_candidates(model, [once, twice])
+    for ion in IONS:
+        assert abs(one.ions[ion].voltage - two.ions[ion].voltage) < 1e-5

@@ -6,13 +6,14 @@ import torch
 
 from tests.model.helpers import IONS, random_crystal, small_model
 from voltscreen.errors import ModelError
-from voltscreen.graph import NEAREST, PAPER
+from voltscreen.graph import INSERTION, NEAREST, PAPER
 from voltscreen.model import predict_candidates
 from voltscreen.model.local_voltage import fit_linear_local
+from voltscreen.model.uncertainty import MAX_DISTANCE
 from voltscreen.structures import HostState, PackedStructure
 
 
-@pytest.mark.parametrize("spec", [NEAREST, PAPER])
+@pytest.mark.parametrize("spec", [NEAREST, PAPER, INSERTION], ids=lambda s: s.name)
 def test_additive_local_voltages_have_the_voltage_as_their_mean(spec) -> None:
     crystals = [random_crystal(seed, n) for seed, n in enumerate((1, 5, 17, 40))]
     for prediction in predict_candidates(small_model(spec=spec), crystals):
@@ -22,8 +23,9 @@ def test_additive_local_voltages_have_the_voltage_as_their_mean(spec) -> None:
             assert abs(found.voltage - found.site - mean) < 1e-6
 
 
-def test_predictions_do_not_depend_on_the_batch() -> None:
-    model = small_model()
+@pytest.mark.parametrize("spec", [NEAREST, INSERTION], ids=lambda s: s.name)
+def test_predictions_do_not_depend_on_the_batch(spec) -> None:
+    model = small_model(spec=spec)
     crystals = [random_crystal(seed, 3 + seed % 30) for seed in range(90)]
     together = predict_candidates(model, crystals)
     order = np.random.default_rng(0).permutation(len(crystals))
@@ -90,10 +92,13 @@ def test_undercoordinated_atoms_are_counted() -> None:
 
 
 def test_intervals_and_domain_come_from_the_model() -> None:
-    found = predict_candidates(small_model(), [random_crystal(0)])[0].ions["Mg"]
-    assert found.sd == 0.6
-    assert found.hi90 - found.voltage == pytest.approx(1.0)
-    assert found.voltage - found.lo90 == pytest.approx(1.0)
+    model = small_model()
+    found = predict_candidates(model, [random_crystal(0)])[0].ions["Mg"]
+    wider = found.sd / 0.6
+    assert 1 < wider <= 1 + 0.51 * MAX_DISTANCE
+    for low, high, half in ((found.lo80, found.hi80, 0.8), (found.lo90, found.hi90, 1.0)):
+        assert high - found.voltage == pytest.approx(half * wider)
+        assert found.voltage - low == pytest.approx(half * wider)
     assert 0 <= found.out_of_domain <= 100
     bare = predict_candidates(small_model(trained=False), [random_crystal(0)])[0].ions["Mg"]
     assert bare.sd is bare.lo90 is bare.hi90 is bare.out_of_domain is bare.linear is None

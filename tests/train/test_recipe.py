@@ -5,123 +5,206 @@ import pytest
 import torch
 
 from tests.model.helpers import random_crystal
-from voltscreen.errors import FileFormatError
-from voltscreen.graph import NEAREST, build_graphs
+from voltscreen.graph import INSERTION, NEAREST, build_graphs
 from voltscreen.ions import ION_SYMBOLS
 from voltscreen.model import predict_candidates
 from voltscreen.model.element_table import build_element_table
 from voltscreen.model.heads import IonHeads
 from voltscreen.structures import HostState
-from voltscreen.train.dataset import LabelledElectrodes, load_electrodes
+from voltscreen.train import recipe
+from voltscreen.train.dataset import LabelledElectrodes
+from voltscreen.train.distill import (
+    FinetuneOptions,
+    InsertionTargets,
+    Network,
+    PretrainOptions,
+    finetune,
+    predict_hosts,
+    pretrain,
+    squash,
+)
 from voltscreen.train.heads import HeadOptions, fit_head
-from voltscreen.train.recipe import Recipe, train_model
-from voltscreen.train.trunk import TrunkOptions, train_trunk
+from voltscreen.train.insertion_labels import TrainingHosts
+from voltscreen.train.parts import PRETRAINED, Options, PartKey, make_parts
+from voltscreen.train.recipe import MODEL_RECIPE, TrainingRun, rerun_out_of_fold, train_model
+from voltscreen.train.trunk import TrunkOptions, pooled_features, train_trunk
 
-QUICK = Recipe(TrunkOptions(epochs=2, batch_size=16), HeadOptions(max_steps=20))
+QUICK = Options(
+    PretrainOptions(epochs=2, batch_size=16),
+    FinetuneOptions(epochs=2, batch_size=16),
+    TrunkOptions(epochs=1, batch_size=16),
+    HeadOptions(max_steps=20),
+)
+N_HOSTS, N_POOL = 24, 20
 
 
 @pytest.fixture(scope="module")
-def electrodes() -> LabelledElectrodes:
+def run(tmp_path_factory) -> TrainingRun:
     """A made-up set: the voltage rises with the share of Fe and depends on the ion."""
-    hosts = [random_crystal(seed, 6, (8, 25, 26)) for seed in range(40)]
-    host_of_row = np.tile(np.arange(40), len(ION_SYMBOLS))
-    ion = np.repeat(np.array(ION_SYMBOLS), 40)
-    share = np.array([(h.atomic_numbers == 26).mean() for h in hosts])[host_of_row]
-    voltage = 2 + 3 * share + 0.1 * np.array([ION_SYMBOLS.index(i) for i in ion])
-    group = np.array(
-        ["-".join(sorted(set(hosts[h].element_counts))) + str(h % 9) for h in host_of_row]
-    )
-    fold = host_of_row % 2
-    return LabelledElectrodes(
-        hosts, host_of_row, ion, voltage, group, np.full(len(voltage), np.nan),
-        {"grouped": fold, "random": np.arange(len(voltage)) % 2},
+    hosts = [random_crystal(seed, 6, (8, 25, 26)) for seed in range(N_HOSTS + N_POOL)]
+    share = np.array([(h.atomic_numbers == 26).mean() for h in hosts])
+    host_of_row = np.tile(np.arange(N_HOSTS), len(ION_SYMBOLS))
+    ion = np.repeat(np.array(ION_SYMBOLS), N_HOSTS)
+    voltage = 2 + 3 * share[host_of_row] + 0.1 * np.array([ION_SYMBOLS.index(i) for i in ion])
+    group = np.array([f"system-{h % 9}" for h in host_of_row])
+    data = LabelledElectrodes(
+        hosts[:N_HOSTS], host_of_row, ion, voltage, group, np.full(len(voltage), np.nan),
+        {"grouped": host_of_row % 9 % 2, "random": np.arange(len(voltage)) % 2},
     )  # fmt: skip
-
-
-def test_a_trained_model_predicts_and_its_card_says_how_well(electrodes, tmp_path) -> None:
-    seen = []
-    model = train_model(
-        electrodes, "tiny", tmp_path, "command", QUICK, progress=lambda *a: seen.append(a)
-    )
-    assert {part for part, *_ in seen} == {
-        "grouped-0", "grouped-1", "random-0", "random-1", "final"
-    }  # fmt: skip
-    assert model.ions == ION_SYMBOLS
-    pooled = {e.split: e for e in model.card.held_out if e.ion == "all"}
-    assert set(pooled) == {"grouped", "random"}
-    assert pooled["grouped"].n == len(electrodes)
-    assert model.card.data.rows == dict.fromkeys(ION_SYMBOLS, 40)
-    found = predict_candidates(model, electrodes.hosts[:3], host_state=HostState.AS_GIVEN)
-    assert all(np.isfinite(p.ions[ion].voltage) for p in found for ion in ION_SYMBOLS)
-    assert found[0].ions["Mg"].out_of_domain < 100
-
-    # A second run finds every part and gives the same model.
-    seen.clear()
-    again = train_model(electrodes, "tiny", tmp_path, "command", QUICK, lambda *a: seen.append(a))
-    assert seen == []
-    assert again.id == model.id
-
-
-def test_the_frozen_trunk_is_byte_equal_after_fitting_heads(electrodes, monkeypatch) -> None:
-    from voltscreen.train import recipe
-    from voltscreen.train.trunk import train_trunk as real
-
-    kept = {}
-
-    def spy(*args, **kwargs):
-        trunk, head = real(*args, **kwargs)
-        kept["before"] = {k: v.clone() for k, v in trunk.state_dict().items()}
-        kept["trunk"] = trunk
-        return trunk, head
-
-    monkeypatch.setattr(recipe, "train_trunk", spy)
-    graphs = build_graphs(electrodes.hosts, NEAREST)
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory() as folder:
-        recipe._part(
-            Path(folder) / "x.pt", electrodes, graphs, build_element_table(),
-            np.arange(len(electrodes)), QUICK, None,
-        )  # fmt: skip
-    after = kept["trunk"].state_dict()
-    assert any("running_mean" in key for key in after)
-    for key, value in kept["before"].items():
-        assert value.numpy().tobytes() == after[key].numpy().tobytes(), key
-    assert not kept["trunk"].training
-    assert not any(p.requires_grad for p in kept["trunk"].parameters())
-
-
-def test_training_lowers_the_loss_and_repeats(electrodes) -> None:
-    graphs = build_graphs(electrodes.hosts, NEAREST)
-    rows = electrodes.rows_of("Li")
-    options = TrunkOptions(epochs=12, batch_size=10)
-    courses = []
-    for _ in range(2):
-        losses = []
-        trunk, _ = train_trunk(
-            graphs, electrodes.host_of_row[rows], electrodes.voltage[rows],
-            build_element_table(), options, lambda epoch, loss: losses.append(loss),
-        )  # fmt: skip
-        courses.append((losses, trunk.state_dict()))
-    assert courses[0][0][-1] < 0.5 * courses[0][0][0]
-    assert courses[0][0] == courses[1][0]
-    for key, value in courses[0][1].items():
-        assert torch.equal(value, courses[1][1][key])
-
-
-def test_a_head_learns_and_its_steps_are_chosen_inside() -> None:
+    values = np.full((len(hosts), len(ION_SYMBOLS), 4), np.nan, np.float32)
+    values[:, ::3] = (2 * share - 1)[:, None, None]
     rng = np.random.default_rng(0)
-    pooled = rng.normal(size=(200, 64))
-    voltage = 2 + np.tanh(pooled[:, 0]) + 0.05 * rng.normal(size=200)
-    group = np.array([str(i // 4) for i in range(200)])
+    targets = InsertionTargets(
+        values,
+        rng.normal(size=(len(hosts), 64)).astype(np.float32),
+        [np.zeros(len(host), np.float32) for host in hosts],
+    )
+    training = TrainingHosts(hosts, N_HOSTS, targets, N_POOL * 4, "sha256")
+    return TrainingRun(data, training, tmp_path_factory.mktemp("parts"), 2, QUICK)
+
+
+@pytest.fixture(scope="module")
+def quick_ladder():
+    """Three rungs and the quickest baselines, instead of all."""
+    patch = pytest.MonkeyPatch()
+    every = recipe.ladder
+    for name, kept in (("BASELINES", ("mean", "boosting")), ("FROZEN", ("frozen-ridge",))):
+        recipes = getattr(recipe, name)
+        patch.setattr(recipe, name, {key: recipes[key] for key in kept})
+    patch.setattr(
+        recipe, "ladder",
+        lambda data: {k: v for k, v in every(data).items() if k in {"grouped", "random", "ion-Mg"}},
+    )  # fmt: skip
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def trained(run, quick_ladder):
+    seen: list[tuple[str, int, int]] = []
+    model, store = train_model(run, "tiny", "command", lambda *a: seen.append(a))
+    return model, store, seen
+
+
+def test_a_trained_model_predicts_and_its_card_says_how_well(run, trained) -> None:
+    model, store, seen = trained
+    assert {"pretrained.pool.all.0", "distilled.grouped.0.0", "paper.random.1.0"} <= {
+        name for name, *_ in seen
+    }
+    assert model.ions == ION_SYMBOLS
+    pooled = {
+        (e.recipe, e.split): e for e in model.card.ladder if e.ion == "all" and e.rows == "all"
+    }
+    assert pooled[MODEL_RECIPE, "grouped"].n == len(run.data)
+    assert pooled[MODEL_RECIPE, "ion-Mg"].n == N_HOSTS
+    for name in ("mean", "boosting", "paper", "pooled-ions", "frozen-ridge"):
+        assert np.isfinite(pooled[name, "random"].mae)
+        assert store.notes[name].description
+    assert model.card.data.rows == dict.fromkeys(ION_SYMBOLS, N_HOSTS)
+    found = predict_candidates(model, run.data.hosts[:3], host_state=HostState.AS_GIVEN)
+    for prediction in found:
+        for ion in ION_SYMBOLS:
+            assert prediction.ions[ion].lo90 < prediction.ions[ion].lo80
+            assert prediction.ions[ion].lo80 < prediction.ions[ion].voltage
+            assert prediction.ions[ion].out_of_domain < 100
+
+
+def test_a_second_run_finds_every_part_and_gives_the_same_model(run, trained) -> None:
+    seen: list[tuple[str, int, int]] = []
+    again, _ = train_model(run, "tiny", "command", lambda *a: seen.append(a))
+    assert seen == []
+    assert again.id == trained[0].id
+
+
+def test_a_missing_part_alone_is_made_again_and_comes_out_the_same(run, trained) -> None:
+    shop = run.workshop()
+    key = PartKey("distilled", "grouped", 0, 1)
+    before = shop.read(key)
+    shop.path(key).unlink()
+    seen: list[str] = []
+    make_parts(shop, [key, PRETRAINED], 1, lambda name, *_: seen.append(name))
+    assert seen == [key.name]
+    np.testing.assert_array_equal(shop.read(key).voltages, before.voltages)
+
+
+def test_test_rows_leave_no_trace_in_the_parts_that_predict_them(run, trained, tmp_path) -> None:
+    """Other labels on the rows of a fold change nothing in what its part predicts."""
+    from dataclasses import replace
+
+    fold = run.data.folds["grouped"]
+    voltage = np.where(fold == 0, 9.0, run.data.voltage)
+    values = run.hosts.targets.values.copy()
+    tested = np.unique(run.data.host_of_row[fold == 0])
+    values[tested] = 7.0
+    other = replace(
+        run,
+        data=replace(run.data, voltage=voltage),
+        hosts=replace(run.hosts, targets=replace(run.hosts.targets, values=values)),
+        folder=tmp_path,
+    )
+    for name in ("distilled", "paper", "pooled-ions-site"):
+        key = PartKey(name, "grouped", 0)
+        make_parts(other.workshop(), [key], 1)
+        expected = run.workshop().read(key).voltages
+        np.testing.assert_array_equal(other.workshop().read(key).voltages, expected)
+
+
+def test_the_frozen_trunk_is_byte_equal_after_fitting_heads(run) -> None:
+    data, table = run.data, build_element_table()
+    graphs = build_graphs(data.hosts, NEAREST)
+    own = data.rows_of("Li")
+    trunk, head = train_trunk(
+        graphs, data.host_of_row[own], data.voltage[own], table, QUICK.paper_trunk
+    )
+    before = {key: value.clone() for key, value in trunk.state_dict().items()}
+    assert any("running_mean" in key for key in before)
+    pooled = pooled_features(trunk, graphs)
+    for ion in ("Mg", "Al"):
+        rows = data.rows_of(ion)
+        features = pooled[data.host_of_row[rows]]
+        fit_head(features, data.voltage[rows], data.group[rows], head, QUICK.paper_head)
+    assert pooled_features(trunk, graphs).tobytes() == pooled.tobytes()
+    for key, value in trunk.state_dict().items():
+        assert value.numpy().tobytes() == before[key].numpy().tobytes(), key
+
+
+def test_pretraining_learns_what_finetuning_starts_from(run) -> None:
+    table, graphs = build_element_table(), build_graphs(run.hosts.structures, INSERTION)
+    options = PretrainOptions(epochs=40, batch_size=10, noise=0.0)
+    network = pretrain(graphs, run.hosts.pool, run.hosts.targets, table, options)
+    outputs, _ = predict_hosts(network, graphs, run.hosts.pool)
+    expected = run.hosts.targets.values[run.hosts.pool][:, 0, 0]
+    assert np.corrcoef(outputs[:, 0, 1], expected)[0, 1] > 0.8
+    rows = (np.arange(5), np.zeros(5, int), np.full(5, 3.0))
+    start = Network(table, INSERTION)
+    start.load_state_dict(network.state_dict())
+    tuned = finetune(start, graphs, rows, None, table, FinetuneOptions(epochs=1, batch_size=5))
+    assert not torch.equal(tuned.trunk.embedding.weight, start.trunk.embedding.weight)
+    assert torch.equal(start.trunk.embedding.weight, network.trunk.embedding.weight)
+
+
+def test_squash_is_the_identity_near_zero_and_logarithmic_beyond() -> None:
+    values = np.array([-1.5, 0.3, 2.0, 2.0 + np.e - 1, -(2.0 + np.e**2 - 1)])
+    np.testing.assert_allclose(squash(values), [-1.5, 0.3, 2.0, 3.0, -4.0])
+
+
+def test_a_head_follows_a_linear_target_and_stops_where_inner_folds_say() -> None:
+    rng = np.random.default_rng(0)
+    pooled = rng.uniform(0, 1, (200, 64))
+    voltages = 2 + pooled[:, 0] - pooled[:, 1]
     torch.manual_seed(0)
-    head, steps = fit_head(pooled, voltage, group, IonHeads(1), HeadOptions(max_steps=300))
-    assert steps > 0
-    predicted = head(torch.from_numpy(pooled).float())[0].detach().numpy()
-    assert np.abs(predicted - voltage).mean() < 0.5 * np.abs(voltage - voltage.mean()).mean()
+    head, steps = fit_head(
+        pooled, voltages, np.arange(200).astype(str), IonHeads(1), HeadOptions(max_steps=300)
+    )
+    error = head(torch.from_numpy(pooled).float())[0].detach().numpy() - voltages
+    assert steps > 50
+    assert np.abs(error).mean() < 0.12
 
 
-def test_missing_files_are_one_sentence(tmp_path) -> None:
-    with pytest.raises(FileFormatError, match="cannot read labelled electrodes"):
-        load_electrodes(tmp_path)
+def test_rerun_reproduces_the_stored_predictions(run, trained) -> None:
+    again = rerun_out_of_fold(run)
+    for name in (MODEL_RECIPE, "boosting", "blend"):
+        np.testing.assert_array_equal(
+            again.get(name, "grouped", run.data).prediction,
+            trained[1].get(name, "grouped", run.data).prediction,
+        )

@@ -134,6 +134,8 @@ def _document(
         ions[ion] = IonVoltage(
             voltage=found.voltage,
             sd=found.sd,
+            lo80=found.lo80,
+            hi80=found.hi80,
             lo90=found.lo90,
             hi90=found.hi90,
             out_of_domain=found.out_of_domain,

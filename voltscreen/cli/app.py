@@ -15,7 +15,7 @@ import typer
 from voltscreen.errors import VoltscreenError
 
 COMMAND_MODULES = (
-    "screen", "predict", "init", "db", "ingest", "campaign", "worker", "results", "model",
+    "screen", "predict", "init", "db", "ingest", "campaign", "worker", "results", "refine", "model",
 )  # fmt: skip
 """Modules of this room in the order of `--help`; each has `register(app)`."""
 

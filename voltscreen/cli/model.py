@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import typer
 
+from voltscreen.cli.evaluate import print_evaluation, register_evaluation
 from voltscreen.cli.output import JsonOption, number, print_json, print_table, say
+from voltscreen.cli.train import register_training
 
 model_app = typer.Typer(no_args_is_help=True, help="Models: list, show, import, train.")
 
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
+    register_evaluation(model_app)
+    register_training(model_app)
     app.add_typer(model_app, name="model")
 
 
@@ -25,14 +30,14 @@ def list_models(as_json: JsonOption = False) -> None:
     rows: list[dict[str, Any]] = []
     for name, path in available_models().items():
         model_id, card = read_card(str(path))
-        pooled = {e.split: e.mae for e in card.held_out if e.ion == "all"}
+        errors = {e.split: e.mae for e in card.own_errors() if e.ion == "all" and e.rows == "all"}
         rows.append(
             {
                 "name": name,
                 "id": model_id,
                 "ions": card.ions,
                 "graph_spec": card.graph_spec,
-                "mae_grouped": pooled.get("grouped"),
+                "mae_grouped": errors.get("grouped"),
                 "description": card.description,
                 "file": str(path),
             }
@@ -56,30 +61,22 @@ def show_model(
 ) -> None:
     """Print a model card: data, recipe, held-out errors, limits."""
     from voltscreen.model import read_card
+    from voltscreen.train.report import CardReport
 
     model_id, card = read_card(name)
     if as_json:
         print_json({"id": model_id, **card.model_dump(mode="json")})
         return
     typer.echo(f"id: {model_id}")
-    typer.echo(card.model_copy(update={"held_out": []}).to_yaml().replace("held_out: []\n", ""))
-    for split in dict.fromkeys(error.split for error in card.held_out):
-        print_table(
-            ["Ion", ("Rows", "right"), ("MAE (V)", "right"), ("RMSE (V)", "right"),
-             ("R2", "right"), ("Mean predictor", "right"), ("Paper's published", "right")],
-            [
-                [e.ion, e.n, number(e.mae, 3), number(e.rmse, 3), number(e.r2, 3),
-                 number(e.mae_mean_predictor, 3), number(e.mae_paper_published, 3)]
-                for e in card.held_out
-                if e.split == split
-            ],
-            title=f"Held-out errors, 5 folds, {split} split",
-        )  # fmt: skip
-    if card.held_out:
-        typer.echo(
-            "Paper's published: MAE of the predictions it printed; most rows were in its "
-            "training set."
+    typer.echo(card.to_yaml(lists=False))
+    if card.ladder:
+        report = CardReport(
+            ladder=card.ladder,
+            comparisons=card.comparisons,
+            coverage=card.coverage,
+            domain_curve=card.domain_curve,
         )
+        print_evaluation(report, card.own_recipe)
 
 
 @model_app.command("import")
@@ -107,68 +104,64 @@ def import_model(
     say(f"Try: voltscreen predict FILE --model {name} --host-state as_given")
 
 
-@model_app.command("train")
-def train(
+@model_app.command("dataset")
+def make_dataset(
     data: Annotated[
         Path,
         typer.Option(
-            "--data", help="Folder with electrodes.csv, electrode_hosts.parquet, folds.csv."
+            "--data",
+            help="Folder with electrodes.csv and electrode_hosts.parquet, or with the Materials "
+            "Project's documents in insertion_electrodes.jsonl (structures.jsonl beside it).",
         ),
     ],
-    name: Annotated[str, typer.Option("--name", help="What to call the model.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", help="File to write instead of the user's models.")
+    output: Annotated[Path, typer.Option("--output", help="Parquet file to write.")],
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            help="Leave rows out: paper_trim, outliers, inconsistent or multi_step. Repeatable.",
+        ),
     ] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 1,
+    layout: Annotated[
+        str | None, typer.Option("--format", help="shared or mp; told from the files by default.")
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Train trunk and heads, evaluate on all folds, write the model with its card.
+    """Write a training set: one file with rows, hosts, what was left out, and its hash.
 
-    Finished parts are kept under the voltscreen home: a stopped run goes on where it was.
+    `voltscreen model train --data FILE.parquet` trains on it.
     """
-    import torch
+    from voltscreen.errors import VoltscreenError
+    from voltscreen.ions import ION_SYMBOLS
+    from voltscreen.train.dataset import Layout, write_dataset
 
-    from voltscreen.model import save_model
-    from voltscreen.model.catalog import user_model_path
-    from voltscreen.settings import settings
-    from voltscreen.train.dataset import load_electrodes
-    from voltscreen.train.recipe import train_model
-
-    path = output or user_model_path(name)
-    torch.set_num_threads(threads)
-    electrodes = load_electrodes(data)
-    say(f"{len(electrodes)} electrodes on {len(electrodes.hosts)} hosts")
-    with _TrainingBar() as bar:
-        model = train_model(
-            electrodes,
-            name,
-            settings().home / "training",
-            f"voltscreen model train --data DATA --name {name}",
-            progress=bar.update,
+    if layout is not None and layout not in list(Layout):
+        raise VoltscreenError(f"unknown format {layout!r}: choose from {', '.join(Layout)}")
+    if output.suffix != ".parquet":
+        raise VoltscreenError(f"{output} must end in .parquet")
+    made = write_dataset(data, output, filters or [], Layout(layout) if layout else None)
+    rows_of = {ion: made.rows_of(ion) for ion in ION_SYMBOLS}
+    counts = {ion: (len(r), len(set(made.host_of_row[r]))) for ion, r in rows_of.items()}
+    counts["all"] = (len(made), len(made.hosts))
+    if as_json:
+        print_json(
+            {
+                "file": str(output),
+                "sha256": made.sha256,
+                "rows": {ion: rows for ion, (rows, _) in counts.items()},
+                "hosts": {ion: hosts for ion, (_, hosts) in counts.items()},
+                "filters": [asdict(applied) for applied in made.filters],
+            }
         )
-    save_model(model, path)
-    say(f"Wrote {path} (id {model.id}). Its card: voltscreen model show {path}")
-
-
-class _TrainingBar:
-    """A progress bar a part; a line a part where standard error is no terminal."""
-
-    def __enter__(self) -> Self:
-        from tqdm import tqdm
-
-        self._bar = tqdm(disable=None, unit="epoch")
-        self._part = ""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def update(self, part: str, epoch: int, epochs: int, loss: float) -> None:
-        """One more epoch is done."""
-        if part != self._part:
-            self._part = part
-            self._bar.reset(total=epochs)
-            self._bar.set_description(part)
-            if self._bar.disable:
-                say(f"training {part}, {epochs} epochs")
-        self._bar.set_postfix(loss=f"{loss:.4f}")
-        self._bar.update(epoch - self._bar.n)
+        return
+    print_table(
+        ["Ion", ("Rows", "right"), ("Hosts", "right")],
+        [[ion, rows, hosts] for ion, (rows, hosts) in counts.items()],
+    )
+    if made.filters:
+        print_table(
+            ["Filter", ("Rows before", "right"), ("Removed", "right"), "Kept are"],
+            [[each.name, each.rows, each.removed, each.rule] for each in made.filters],
+        )
+    typer.echo(f"sha256: {made.sha256}")
+    say(f"Wrote {output}")

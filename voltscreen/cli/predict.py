@@ -127,6 +127,8 @@ def _fields(prediction: IonPrediction, host: PackedStructure) -> dict[str, Any]:
         "host_state": prediction.host_state.value,
         "voltage": prediction.voltage,
         "sd": prediction.sd,
+        "lo80": prediction.lo80,
+        "hi80": prediction.hi80,
         "lo90": prediction.lo90,
         "hi90": prediction.hi90,
         "out_of_domain": prediction.out_of_domain,
@@ -174,6 +176,7 @@ def _print(results: list[dict[str, Any]], *, local: bool) -> None:
                 for i, (site, additive) in enumerate(
                     zip(result["sites"], result["local_voltages"]["additive"], strict=True)
                 )
-            ],
+            ]
+            + [["", "insertion site", "", number(result["local_voltages"]["site"])]],
             title=f"Local voltages of {result['formula']} for {result['ion']}",
         )

@@ -8,41 +8,65 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from voltscreen.graph.neighbors import nearest_neighbors, original_neighbors
+from voltscreen.graph.neighbors import (
+    nearest_neighbors,
+    original_neighbors,
+    shared_neighbors,
+)
 from voltscreen.graph.spec import GraphSpec
 from voltscreen.structures import PackedStructure
+from voltscreen.structures.insertion_sites import InsertionSites, insertion_sites
 
 
 @dataclass(frozen=True, slots=True)
 class GraphBatch:
-    """Crystal graphs, one structure after another. b structures, n atoms, m neighbour slots.
+    """Crystal graphs, one structure after another. b structures, n nodes, e edges, s sites.
+
+    The nodes of a structure are its atoms, in their order, then its insertion sites. Edges lead
+    from a neighbour to the node that receives; those of one node stand together.
 
     spec: the rules they were built by.
-    atomic_numbers: (n,) int64.
-    neighbors: (n, m) int64, index of the neighbour in the batch; the atom itself where the
-        slot is empty, so that it is always a valid index into the same structure.
-    distances: (n, m) float32, angstrom; 0 where the slot is empty.
-    filled: (n, m) bool, False where an atom has fewer than m neighbours within the cutoff.
-        Empty slots send no message.
-    offsets: (b + 1,) int64, first atom of each structure.
+    atomic_numbers: (n,) int64; 0 for an insertion site.
+    offsets: (b + 1,) int64, first node of each structure.
+    n_sites: (b,) int64, insertion sites of each structure; 0 without them in the spec.
+    edge_offsets: (n + 1,) int64, first edge of each node; a node may have none.
+    neighbors: (e,) int64, node that sends. distances: (e,) float32, angstrom.
+    weights: (e,) float32, 0 to 1: the share of a place that the neighbour holds.
+    site_weights, site_clearances, site_distances: (s,) float32; weights add up to 1 in each
+        structure, clearance and distance to the nearest atom in angstrom.
+    volumes: (b,) float64, of the cell, cubic angstrom.
     """
 
     spec: GraphSpec
     atomic_numbers: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    n_sites: NDArray[np.int64]
+    edge_offsets: NDArray[np.int64]
     neighbors: NDArray[np.int64]
     distances: NDArray[np.float32]
-    filled: NDArray[np.bool_]
-    offsets: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    site_weights: NDArray[np.float32]
+    site_clearances: NDArray[np.float32]
+    site_distances: NDArray[np.float32]
+    volumes: NDArray[np.float64]
+
+    @property
+    def n_nodes(self) -> NDArray[np.int64]:
+        """(b,) int64: nodes of each structure."""
+        return np.diff(self.offsets)
 
     @property
     def n_atoms(self) -> NDArray[np.int64]:
         """(b,) int64: atoms of each structure."""
-        return np.diff(self.offsets)
+        return np.diff(self.offsets) - self.n_sites
 
     @property
     def n_undercoordinated(self) -> NDArray[np.int64]:
-        """(b,) int64: atoms of each structure with fewer neighbours than slots."""
-        short = ~self.filled.all(axis=1)
+        """(b,) int64: atoms of each structure with fewer neighbours than places."""
+        held = np.zeros(len(self.atomic_numbers))
+        receiver = np.repeat(np.arange(len(held)), np.diff(self.edge_offsets))
+        np.add.at(held, receiver, self.weights)
+        short = (held < self.spec.n_neighbors - 1e-3) & (self.atomic_numbers > 0)
         return np.add.reduceat(short.astype(np.int64), self.offsets[:-1])
 
     def __len__(self) -> int:
@@ -50,18 +74,35 @@ class GraphBatch:
 
     def select(self, which: NDArray[np.int64]) -> GraphBatch:
         """The graphs of these structures (indices into the batch), in that order."""
-        sizes = self.n_atoms[which]
-        offsets = np.concatenate(([0], np.cumsum(sizes)))
-        shift = np.repeat(self.offsets[which] - offsets[:-1], sizes)
-        atoms = np.arange(offsets[-1]) + shift
+        nodes, offsets = _ranges(self.offsets, which)
+        edges, edge_offsets = _ranges(self.edge_offsets, nodes)
+        site_offsets = np.concatenate(([0], np.cumsum(self.n_sites)))
+        sites, _ = _ranges(site_offsets, which)
+        # A neighbour keeps its place in its structure.
+        shift = np.repeat(self.offsets[which] - offsets[:-1], np.diff(offsets))
         return GraphBatch(
             spec=self.spec,
-            atomic_numbers=self.atomic_numbers[atoms],
-            neighbors=self.neighbors[atoms] - shift[:, None],
-            distances=self.distances[atoms],
-            filled=self.filled[atoms],
+            atomic_numbers=self.atomic_numbers[nodes],
             offsets=offsets,
+            n_sites=self.n_sites[which],
+            edge_offsets=edge_offsets,
+            neighbors=self.neighbors[edges] - np.repeat(shift, np.diff(edge_offsets)),
+            distances=self.distances[edges],
+            weights=self.weights[edges],
+            site_weights=self.site_weights[sites],
+            site_clearances=self.site_clearances[sites],
+            site_distances=self.site_distances[sites],
+            volumes=self.volumes[which],
         )
+
+
+def _ranges(
+    offsets: NDArray[np.int64], which: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the members of these groups, and the offsets of the groups among them."""
+    sizes = np.diff(offsets)[which]
+    chosen = np.concatenate(([0], np.cumsum(sizes)))
+    return np.arange(chosen[-1]) + np.repeat(offsets[which] - chosen[:-1], sizes), chosen
 
 
 def build_graphs(structures: Sequence[PackedStructure], spec: GraphSpec) -> GraphBatch:
@@ -71,40 +112,86 @@ def build_graphs(structures: Sequence[PackedStructure], spec: GraphSpec) -> Grap
         structures: at least one, checked ones (finite, with volume and without overlaps).
         spec: the rules.
     """
-    sizes = [len(structure) for structure in structures]
-    offsets = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
-    shape = (int(offsets[-1]), spec.n_neighbors)
-    counts = np.zeros(shape[0], np.int32)
-    distances = np.zeros(shape, np.float32)
-    if spec.original_order:
-        neighbors = np.zeros(shape, np.int64)
-        for first, last, structure in zip(offsets, offsets[1:], structures, strict=False):
-            found = original_neighbors(structure, spec.cutoff, spec.n_neighbors)
-            neighbors[first:last] = found[0] + first
-            distances[first:last], counts[first:last] = found[1], found[2]
-    else:
-        compact = np.zeros(shape, np.int32)
-        nearest_neighbors(
-            np.stack([structure.lattice for structure in structures]),
-            np.concatenate([structure.frac_coords for structure in structures]),
-            offsets,
-            spec.cutoff,
-            compact,
-            distances,
-            counts,
-        )
-        neighbors = compact.astype(np.int64)
-    filled = np.arange(spec.n_neighbors) < counts[:, None]
+    sites = insertion_sites(structures) if spec.insertion_sites else None
+    n_atoms = np.array([len(structure) for structure in structures], dtype=np.int64)
+    n_sites = np.diff(sites.offsets) if sites else np.zeros(len(structures), np.int64)
+    offsets = np.concatenate(([0], np.cumsum(n_atoms + n_sites)))
+    counts, neighbors, distances, weights = (
+        _original(structures, spec) if spec.original_order else _search(structures, sites, spec)
+    )
+    numbers = np.zeros(offsets[-1], np.int64)
+    atoms = np.arange(n_atoms.sum()) + np.repeat(offsets[:-1] - _starts(n_atoms), n_atoms)
+    numbers[atoms] = np.concatenate([structure.atomic_numbers for structure in structures])
+    empty = np.zeros(0, np.float32)
     return GraphBatch(
         spec=spec,
-        atomic_numbers=np.concatenate(
-            [structure.atomic_numbers for structure in structures]
-        ).astype(np.int64),
-        neighbors=np.where(filled, neighbors, np.arange(shape[0])[:, None]),
-        distances=np.where(filled, distances, np.float32(0.0)),
-        filled=filled,
+        atomic_numbers=numbers,
         offsets=offsets,
+        n_sites=n_sites,
+        edge_offsets=np.concatenate(([0], np.cumsum(counts))),
+        neighbors=neighbors,
+        distances=distances,
+        weights=weights,
+        site_weights=sites.weight.astype(np.float32) if sites else empty,
+        site_clearances=sites.clearance.astype(np.float32) if sites else empty,
+        site_distances=sites.distance.astype(np.float32) if sites else empty,
+        volumes=np.array([structure.volume for structure in structures]),
     )
+
+
+_Edges = tuple[
+    NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]
+]  # edges of each node; neighbours, distances, weights of each edge
+
+
+def _search(
+    structures: Sequence[PackedStructure], sites: InsertionSites | None, spec: GraphSpec
+) -> _Edges:
+    lattices = np.stack([structure.lattice for structure in structures])
+    frac = np.concatenate([structure.frac_coords for structure in structures])
+    atom_offsets = np.concatenate(([0], np.cumsum([len(s) for s in structures], dtype=np.int64)))
+    if spec.shell_width:
+        none = np.zeros(len(structures) + 1, np.int64)
+        counts, neighbors, distances, weights = shared_neighbors(
+            lattices,
+            frac,
+            atom_offsets,
+            sites.frac_coords if sites else np.zeros((0, 3)),
+            sites.offsets if sites else none,
+            spec.n_neighbors,
+            spec.cutoff,
+            spec.shell_width,
+        )
+        return counts, neighbors, distances, weights
+    shape = (int(atom_offsets[-1]), spec.n_neighbors)
+    counts = np.zeros(shape[0], np.int64)
+    slots = np.zeros(shape, np.int64)
+    lengths = np.zeros(shape, np.float32)
+    nearest_neighbors(lattices, frac, atom_offsets, spec.cutoff, slots, lengths, counts)
+    return _filled(slots, lengths, counts)
+
+
+def _original(structures: Sequence[PackedStructure], spec: GraphSpec) -> _Edges:
+    parts = []
+    first = 0
+    for structure in structures:
+        slots, lengths, counts = original_neighbors(structure, spec.cutoff, spec.n_neighbors)
+        parts.append((slots + first, lengths, counts))
+        first += len(structure)
+    slots, lengths, counts = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return _filled(slots, lengths.astype(np.float32), counts)
+
+
+def _filled(
+    slots: NDArray[np.int64], lengths: NDArray[np.float32], counts: NDArray[np.int64]
+) -> _Edges:
+    """The filled ones of (n, m) slots as edges of weight 1."""
+    filled = np.arange(slots.shape[1]) < counts[:, None]
+    return counts, slots[filled], lengths[filled], np.ones(int(counts.sum()), np.float32)
+
+
+def _starts(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate(([0], np.cumsum(sizes)[:-1]))
 
 
 def chunks_of_atoms(n_atoms: NDArray[np.int64], limit: int) -> Iterator[NDArray[np.int64]]:

@@ -23,9 +23,9 @@ def nearest_neighbors(  # noqa: C901, PLR0912, PLR0915 - one hot loop, calls wou
     frac: NDArray[np.float64],
     offsets: NDArray[np.int64],
     cutoff: float,
-    neighbors: NDArray[np.int32],
+    neighbors: NDArray[np.int64],
     distances: NDArray[np.float32],
-    counts: NDArray[np.int32],
+    counts: NDArray[np.int64],
 ) -> None:
     """Fill the neighbour arrays of a batch of crystals, exactly.
 
@@ -43,7 +43,7 @@ def nearest_neighbors(  # noqa: C901, PLR0912, PLR0915 - one hot loop, calls wou
     """
     n_slots = neighbors.shape[1]
     best = np.empty(n_slots)
-    which = np.empty(n_slots, np.int32)
+    which = np.empty(n_slots, np.int64)
     for b in range(len(offsets) - 1):
         first, last = offsets[b], offsets[b + 1]
         cell = lattices[b]
@@ -104,6 +104,170 @@ def nearest_neighbors(  # noqa: C901, PLR0912, PLR0915 - one hot loop, calls wou
             for m in range(count):
                 neighbors[i, m] = which[m]
                 distances[i, m] = math.sqrt(best[m])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def shared_neighbors(
+    lattices: NDArray[np.float64],
+    frac: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    site_frac: NDArray[np.float64],
+    site_offsets: NDArray[np.int64],
+    n_places: int,
+    cutoff: float,
+    width: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """Neighbours of atoms and insertion sites among the atoms, with shared last places.
+
+    Args:
+        lattices: (b, 3, 3), angstrom.
+        frac: (a, 3) atoms and site_frac: (s, 3) insertion sites, fractional, one structure after
+            another; offsets, site_offsets: (b + 1,).
+        n_places: what the weights of a node add up to, as far as the cutoff allows.
+        cutoff: angstrom; a weight also falls to 0 over the last `width` below it.
+        width: distance over which a weight falls from 1 to 0, angstrom.
+
+    Returns:
+        Edges of each node (n,), where nodes are the atoms, then the sites of each structure;
+        and of each edge the node that sends (e,), distance (e,) and weight (e,).
+    """
+    n_nodes = len(frac) + len(site_frac)
+    counts = np.zeros(n_nodes, np.int64)
+    capacity = n_nodes * (n_places + 6) + 256
+    neighbors = np.empty(capacity, np.int64)
+    distances = np.empty(capacity, np.float32)
+    weights = np.empty(capacity, np.float32)
+    node, edge = 0, 0
+    for b in range(len(lattices)):
+        atoms = frac[offsets[b] : offsets[b + 1]]
+        sites = site_frac[site_offsets[b] : site_offsets[b + 1]]
+        cell = lattices[b]
+        inverse = np.linalg.inv(cell)
+        spacing = np.empty(3)
+        for k in range(3):
+            spacing[k] = 1.0 / math.sqrt((inverse[:, k] ** 2).sum())
+        # A sphere that holds twice the places at the crystal's density.
+        room = abs(np.linalg.det(cell)) / len(atoms)
+        start = (3.0 * 2 * n_places / (4.0 * math.pi) * room) ** (1.0 / 3.0)
+        first_node = node
+        for local in range(len(atoms) + len(sites)):
+            center = atoms[local] if local < len(atoms) else sites[local - len(atoms)]
+            found, which = _around(
+                cell, atoms, spacing, center, local, start, n_places, cutoff, width
+            )
+            edge_of_shell = _shell_edge(found, n_places, width)
+            for k in range(len(found)):
+                weight = min(1.0, (edge_of_shell - found[k]) / width)
+                weight = min(weight, (cutoff - found[k]) / width)
+                if weight <= 0.0:
+                    continue
+                if edge == len(neighbors):
+                    neighbors = np.concatenate((neighbors, np.empty_like(neighbors)))
+                    distances = np.concatenate((distances, np.empty_like(distances)))
+                    weights = np.concatenate((weights, np.empty_like(weights)))
+                neighbors[edge] = first_node + which[k]
+                distances[edge], weights[edge] = found[k], weight
+                edge += 1
+                counts[node] += 1
+            node += 1
+    return counts, neighbors[:edge], distances[:edge], weights[:edge]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _around(
+    cell: NDArray[np.float64],
+    atoms: NDArray[np.float64],
+    spacing: NDArray[np.float64],
+    center: NDArray[np.float64],
+    own: int,
+    radius: float,
+    n_places: int,
+    cutoff: float,
+    width: float,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Distances (k,) and indices (k,) of all atoms that can hold a place around a point.
+
+    The search radius grows until the shared shell, which ends at most its width beyond the last
+    place, lies inside. The point itself, if it is atom `own`, does not count.
+    """
+    while True:
+        radius = min(radius, cutoff)
+        found, which = _within(cell, atoms, spacing, center, own, radius)
+        if radius >= cutoff:
+            return found, which
+        if len(found) > n_places:
+            place = np.partition(found, n_places - 1)[n_places - 1]
+            if place + width <= radius:
+                return found, which
+        radius *= 1.25
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _within(
+    cell: NDArray[np.float64],
+    atoms: NDArray[np.float64],
+    spacing: NDArray[np.float64],
+    center: NDArray[np.float64],
+    own: int,
+    radius: float,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Distances and indices of the atoms and images within a radius of a point."""
+    found = np.empty(128)
+    which = np.empty(128, np.int64)
+    count = 0
+    limit = radius * radius
+    q0, q1, q2 = radius / spacing[0], radius / spacing[1], radius / spacing[2]
+    for j in range(len(atoms)):
+        d0, d1, d2 = atoms[j, 0] - center[0], atoms[j, 1] - center[1], atoms[j, 2] - center[2]
+        for n0 in range(math.ceil(-q0 - d0), math.floor(q0 - d0) + 1):
+            f0 = d0 + n0
+            for n1 in range(math.ceil(-q1 - d1), math.floor(q1 - d1) + 1):
+                f1 = d1 + n1
+                for n2 in range(math.ceil(-q2 - d2), math.floor(q2 - d2) + 1):
+                    f2 = d2 + n2
+                    x = f0 * cell[0, 0] + f1 * cell[1, 0] + f2 * cell[2, 0]
+                    y = f0 * cell[0, 1] + f1 * cell[1, 1] + f2 * cell[2, 1]
+                    z = f0 * cell[0, 2] + f1 * cell[1, 2] + f2 * cell[2, 2]
+                    squared = x * x + y * y + z * z
+                    if squared > limit or (j == own and n0 == 0 and n1 == 0 and n2 == 0):
+                        continue
+                    if count == len(found):
+                        found = np.concatenate((found, np.empty_like(found)))
+                        which = np.concatenate((which, np.empty_like(which)))
+                    found[count], which[count] = math.sqrt(squared), j
+                    count += 1
+    return found[:count], which[:count]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _shell_edge(distances: NDArray[np.float64], n_places: int, width: float) -> float:
+    """R with sum_j clip((R - d_j) / width, 0, 1) = n_places; infinite with too few neighbours.
+
+    Newton's method on a piecewise linear function, inside a bracket that shrinks.
+    """
+    if len(distances) <= n_places:
+        return np.inf
+    low = float(np.partition(distances, n_places - 1)[n_places - 1])
+    high = low + width
+    edge = high
+    for _ in range(60):
+        total, slope = 0.0, 0.0
+        for d in distances:
+            if d <= edge - width:
+                total += 1.0
+            elif d < edge:
+                total += (edge - d) / width
+                slope += 1.0 / width
+        if abs(total - n_places) < 1e-10:
+            break
+        if total > n_places:
+            high = edge
+        else:
+            low = edge
+        edge = edge - (total - n_places) / slope if slope > 0.0 else 0.5 * (low + high)
+        if edge <= low or edge >= high:
+            edge = 0.5 * (low + high)
+    return edge
 
 
 def original_neighbors(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,26 @@ from voltscreen.errors import ModelError
 from voltscreen.graph import GRAPH_SPECS
 from voltscreen.model.card import ModelCard
 from voltscreen.model.catalog import model_path
+from voltscreen.model.conditioned import IonConditionedReadout
 from voltscreen.model.element_table import ElementTable
 from voltscreen.model.heads import IonHeads
 from voltscreen.model.local_voltage import LinearLocal
+from voltscreen.model.readout import Readout
 from voltscreen.model.trunk import Trunk
 from voltscreen.model.uncertainty import Domain, Intervals
 from voltscreen.model.voltage_model import VoltageModel
 
-FORMAT = "voltscreen-model-1"
+FORMAT = "voltscreen-model-2"
+
+
+_READOUTS: dict[str, Callable[[tuple[str, ...]], Readout]] = {
+    "ion-heads": lambda ions: IonHeads(len(ions)),
+    "ion-conditioned": IonConditionedReadout,
+}
+
+
+def _name_of(readout: Readout) -> str:
+    return "ion-heads" if isinstance(readout, IonHeads) else "ion-conditioned"
 
 
 def model_to_bytes(model: VoltageModel) -> bytes:
@@ -35,6 +48,8 @@ def model_to_bytes(model: VoltageModel) -> bytes:
         "id": model.id,
         "graph_spec": model.graph_spec.name,
         "ions": json.dumps(model.ions),
+        "readout": _name_of(model.readout),
+        "edge_norm": json.dumps(model.trunk.edge_norm),
         "card": model.card.model_dump_json(),
     }
     return bytes(save(model.tensors(), metadata=header))
@@ -100,22 +115,22 @@ def _assemble(header: dict[str, str], tensors: dict[str, Tensor]) -> VoltageMode
     arrays = {
         key: tensor.numpy()
         for key, tensor in tensors.items()
-        if not key.startswith(("trunk.", "heads."))
+        if not key.startswith(("trunk.", "readout."))
     }
     ions: tuple[str, ...] = tuple(json.loads(header["ions"]))
     graph_spec = GRAPH_SPECS[header["graph_spec"]]
     features = torch.from_numpy(arrays["element_table.features"])
-    trunk = Trunk(features, graph_spec)
+    trunk = Trunk(features, graph_spec, edge_norm=json.loads(header["edge_norm"]))
     trunk.load_state_dict(_part(tensors, "trunk."))
-    heads = IonHeads(len(ions)).double()
-    heads.load_state_dict(_part(tensors, "heads."))
+    readout = _READOUTS[header["readout"]](ions).double()
+    readout.load_state_dict(_part(tensors, "readout."))
     return VoltageModel(
         name=json.loads(header["card"])["name"],
         ions=ions,
         graph_spec=graph_spec,
         table=ElementTable(features.numpy(), arrays["element_table.known"].astype(np.bool_)),
         trunk=trunk.eval().requires_grad_(False),
-        heads=heads.eval().requires_grad_(False),
+        readout=readout.eval().requires_grad_(False),
         baseline=arrays["baseline"],
         linear=_linear(arrays),
         intervals=_intervals(arrays),
@@ -138,7 +153,10 @@ def _linear(arrays: dict[str, NDArray[Any]]) -> LinearLocal | None:
 def _intervals(arrays: dict[str, NDArray[Any]]) -> Intervals | None:
     if "intervals.sd" not in arrays:
         return None
-    return Intervals(arrays["intervals.sd"], arrays["intervals.half90"])
+    sd, half80, half90, slope = (
+        arrays[f"intervals.{key}"] for key in ("sd", "half80", "half90", "slope")
+    )
+    return Intervals(sd, half80, half90, float(slope[0]))
 
 
 def _domain(arrays: dict[str, NDArray[Any]]) -> Domain | None:

@@ -6,10 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from voltscreen.model.readout import Readout, Shares, quadrature, share_evenly
+from voltscreen.model.trunk import GraphTensors, mean_pool
+
 N_HIDDEN = 128
 
 
-class IonHeads(nn.Module):
+class IonHeads(Readout):
     """One two-layer head an ion, 64 -> 128 -> 1, evaluated for all ions at once.
 
     V = mean + scale * (W2 softplus(W1 softplus(p) + b1) + b2), the original's readout with its
@@ -23,6 +26,7 @@ class IonHeads(nn.Module):
 
     def __init__(self, n_ions: int, n_features: int = 64, n_hidden: int = N_HIDDEN) -> None:
         super().__init__()
+        self.n_pooled = n_features
         bound1, bound2 = n_features**-0.5, n_hidden**-0.5
         self.w1 = nn.Parameter(torch.empty(n_ions, n_features, n_hidden).uniform_(-bound1, bound1))
         self.b1 = nn.Parameter(torch.empty(n_ions, n_hidden).uniform_(-bound1, bound1))
@@ -56,3 +60,27 @@ class IonHeads(nn.Module):
         hidden = torch.matmul(functional.softplus(pooled), self.w1) + self.b1[:, None, :]
         weighted = torch.sigmoid(hidden) * (self.w2 * self.scale[:, None])[:, None, :]
         return torch.matmul(weighted, self.w1.transpose(1, 2)) * torch.sigmoid(pooled)
+
+    def pool(self, nodes: Tensor, graph: GraphTensors) -> Tensor:
+        """(b, 64): the mean over the atoms."""
+        return mean_pool(nodes, graph)
+
+    def voltages(self, pooled: Tensor, graph: GraphTensors) -> Tensor:
+        """(ions, b), volt."""
+        del graph
+        voltages: Tensor = self(pooled)
+        return voltages
+
+    def shares(
+        self, nodes: Tensor, pooled: Tensor, graph: GraphTensors, baseline: Tensor
+    ) -> Shares:
+        """V_i = V(p0) + (v_i - p0) . g, whose mean is V; nothing belongs to a site."""
+        gradient = pooled.new_zeros(len(self.mean), *pooled.shape)
+        for node, weight in quadrature():
+            gradient += weight * self.gradient(baseline + node * (pooled - baseline))
+        atoms = ~graph.is_site
+        owner = graph.structure_of_node[atoms]
+        local = torch.einsum("af,xaf->xa", nodes[atoms] - baseline, gradient[:, owner])
+        local = local + self(baseline[None])
+        voltages = self(pooled)
+        return share_evenly(local, torch.zeros_like(voltages), voltages, graph)

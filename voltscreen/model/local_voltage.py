@@ -1,17 +1,11 @@
-"""Local voltages: how much of a predicted voltage each atom carries, by two definitions."""
+"""The `linear` local voltages of the paper; the `additive` ones come from the readout."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-
-from voltscreen.model.heads import IonHeads
-
-QUADRATURE_NODES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,49 +43,3 @@ def fit_linear_local(
     gram = shifted.T @ shifted + ridge * np.eye(pooled.shape[1])
     weights = np.linalg.solve(gram, shifted.T @ (voltages - voltages.mean()))
     return weights, float(voltages.mean() - weights @ center)
-
-
-def additive_gradients(heads: IonHeads, pooled: Tensor, baseline: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean gradient of the voltage on the straight line from baseline to pooled vector.
-
-    Integrated gradients (Sundararajan, Taly, Yan, ICML 2017) by Gauss-Legendre quadrature:
-    V(p) = V(p0) + sum_k (p_k - p0_k) g_k, where g is what this returns. Since p is a mean over
-    atoms, V_i = V(p0) + (v_i - p0) . g has mean V.
-
-    Args:
-        heads: in float64. pooled: (b, f) float64. baseline: (f,) float64.
-
-    Returns:
-        g (ions, b, f), volt per unit of feature, and V(p0) (ions,), volt.
-    """
-    nodes, weights = np.polynomial.legendre.leggauss(QUADRATURE_NODES)
-    gradient = pooled.new_zeros(len(heads.mean), *pooled.shape)
-    for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
-        gradient += weight * heads.gradient(baseline + node * (pooled - baseline))
-    return gradient, heads(baseline[None, :])[:, 0]
-
-
-def additive_local(
-    atoms: Tensor,
-    structure_of_atom: Tensor,
-    n_atoms: Tensor,
-    pooled: Tensor,
-    voltages: Tensor,
-    heads: IonHeads,
-    baseline: Tensor,
-) -> Tensor:
-    """`additive` local voltages, whose mean over a structure is its voltage.
-
-    Args:
-        atoms: (n, f) float64; structure_of_atom: (n,); n_atoms: (b,); pooled: (b, f) float64;
-        voltages: (ions, b) float64, volt; heads and baseline (f,): float64.
-
-    Returns:
-        (ions, n) float64, volt.
-    """
-    gradient, base = additive_gradients(heads, pooled, baseline)
-    per_atom = torch.einsum("nf,xnf->xn", atoms - baseline, gradient[:, structure_of_atom])
-    local = base[:, None] + per_atom
-    # What the quadrature leaves (below 1e-6 V) is shared evenly, so that the sum is exact.
-    mean = torch.zeros_like(voltages).index_add_(1, structure_of_atom, local) / n_atoms
-    return local + (voltages - mean)[:, structure_of_atom]

@@ -76,7 +76,7 @@ def import_checkpoint(path: Path, table: ElementTable, ion: str, name: str) -> V
         graph_spec=PAPER,
         table=table,
         trunk=trunk,
-        heads=heads.eval().requires_grad_(False),
+        readout=heads.eval().requires_grad_(False),
         # Features after a softplus are positive: zero is a host whose every feature is off.
         baseline=np.zeros(N_FEATURES),
         linear=None,

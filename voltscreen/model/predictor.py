@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from voltscreen.errors import ModelError, StructureError
 from voltscreen.graph import GraphBatch, build_graphs, chunks_of_atoms
-from voltscreen.model.local_voltage import additive_local
-from voltscreen.model.trunk import GraphTensors, mean_pool
+from voltscreen.model.trunk import GraphTensors
 from voltscreen.model.voltage_model import VoltageModel
 from voltscreen.structures import HostState, PackedStructure, make_host, refuse_overlap
 
@@ -24,9 +23,9 @@ ATOMS_PER_CHUNK = {"cpu": 1000, "cuda": 100_000}
 class IonPrediction:
     """The voltage of one host for one ion.
 
-    host_state: how the host was made. voltage, sd, lo90, hi90: volt; the last three are None
-    for a model without training data. out_of_domain: percentile of the training hosts' own
-    distances, 0 to 100, or None. undercoordinated: atoms with fewer than 12 neighbours.
+    host_state: how the host was made. voltage, sd, lo80, hi80, lo90, hi90: volt; all but the
+    first are None for a model without training data. out_of_domain: percentile of the training
+    hosts' own distances, 0 to 100, or None. undercoordinated: atoms with fewer than 12 neighbours.
     linear, additive: (n_host_atoms,) float32, volt, in the order of the host's sites; linear is
     None for a model without training data. site: share of the insertion site, volt.
     """
@@ -35,6 +34,8 @@ class IonPrediction:
     host_state: HostState
     voltage: float
     sd: float | None
+    lo80: float | None
+    hi80: float | None
     lo90: float | None
     hi90: float | None
     out_of_domain: float | None
@@ -140,35 +141,44 @@ def _predict_chunk(
     undercoordinated = graphs.n_undercoordinated
     with torch.inference_mode():
         graph = GraphTensors.from_batch(graphs, model.device)
-        atoms = model.trunk(graph).double()
-        pooled = mean_pool(atoms, graph)
-        voltage = model.heads(pooled)
+        nodes = model.trunk(graph).double()
+        pooled = model.readout.pool(nodes, graph)
+        voltage = model.readout.voltages(pooled, graph)
         baseline = torch.from_numpy(model.baseline).to(model.device)
-        additive = additive_local(
-            atoms, graph.structure_of_atom, graph.n_atoms, pooled, voltage, model.heads, baseline
-        )
-    voltages, additives = voltage.cpu().numpy(), additive.cpu().numpy().astype(np.float32)
+        shares = model.readout.shares(nodes, pooled, graph, baseline)
+        atoms = nodes[~graph.is_site].cpu().numpy()
+    voltages, features = voltage.cpu().numpy(), pooled.cpu().numpy()
+    additives = shares.atoms.cpu().numpy().astype(np.float32)
+    sites = shares.site.cpu().numpy()
     linears = None
     if model.linear:
-        linears = model.linear.local_voltages(atoms.cpu().numpy()).astype(np.float32)
-    percentile = model.domain.percentile(pooled.cpu().numpy()) if model.domain else None
+        linears = model.linear.local_voltages(atoms).astype(np.float32)
+    percentile = uncertainty = None
+    if model.domain:
+        distance = model.domain.distance(features)
+        percentile = model.domain.percentile(distance)
+        if model.intervals:
+            uncertainty = model.intervals.around(voltages, distance)
+    offsets = np.concatenate(([0], np.cumsum(graphs.n_atoms)))
     for b, job in enumerate(jobs):
-        span = slice(int(graphs.offsets[b]), int(graphs.offsets[b + 1]))
+        span = slice(int(offsets[b]), int(offsets[b + 1]))
         for ion in job.ions:
             x = model.ions.index(ion)
-            value = float(voltages[x, b])
-            sd = float(model.intervals.sd[x]) if model.intervals else None
-            half = float(model.intervals.half90[x]) if model.intervals else None
+            sd, lo80, hi80, lo90, hi90 = (
+                [None] * 5 if uncertainty is None else uncertainty[:, x, b].tolist()
+            )
             results[job.candidate].ions[ion] = IonPrediction(
                 ion=ion,
                 host_state=job.state,
-                voltage=value,
+                voltage=float(voltages[x, b]),
                 sd=sd,
-                lo90=None if half is None else value - half,
-                hi90=None if half is None else value + half,
+                lo80=lo80,
+                hi80=hi80,
+                lo90=lo90,
+                hi90=hi90,
                 out_of_domain=None if percentile is None else float(percentile[x, b]),
                 undercoordinated=int(undercoordinated[b]),
                 linear=None if linears is None else linears[x, span].copy(),
                 additive=additives[x, span].copy(),
-                site=0.0,
+                site=float(sites[x, b]),
             )

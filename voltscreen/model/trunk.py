@@ -1,9 +1,9 @@
-"""The CGCNN trunk in plain torch: embedding, three gated convolutions, mean pool.
+"""The CGCNN trunk in plain torch: embedding, three gated convolutions.
 
 Xie and Grossman, PRL 120, 145301 (2018); eq. 1 of Zhang et al. for the convolution. This is the
-readable reference, used for training and for inference.
+readable reference; on the CPU the messages of float32 networks go through `fused.py`.
 
-Index letters: n atoms, m neighbours, f features, b structures.
+Index letters: n nodes, e edges, f features, g Gaussians, b structures, s insertion sites.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from voltscreen.graph import GraphBatch, GraphSpec
+from voltscreen.model.fused import GatedMessages, gaussian_windows
 
 N_FEATURES = 64
 N_CONVOLUTIONS = 3
@@ -22,110 +23,176 @@ N_CONVOLUTIONS = 3
 
 @dataclass(frozen=True, slots=True)
 class GraphTensors:
-    """A `GraphBatch` on a torch device.
+    """A `GraphBatch` on a torch device; shapes, dtypes and units as there.
 
-    atomic_numbers: (n,) int64; neighbors: (n, m) int64; distances: (n, m) float32, angstrom;
-    filled: (n, m) bool; structure_of_atom: (n,) int64; n_atoms: (b,) int64.
+    receivers: (e,) int64, node that receives. structure_of_node: (n,) int64. is_site: (n,) bool.
+    n_atoms: (b,) int64. volumes: (b,) float32.
+    window_start, window_values: the non-zero Gaussians of the edges, on the CPU alone.
     """
 
     atomic_numbers: Tensor
+    structure_of_node: Tensor
+    is_site: Tensor
+    n_atoms: Tensor
+    edge_offsets: Tensor
+    receivers: Tensor
     neighbors: Tensor
     distances: Tensor
-    filled: Tensor
-    structure_of_atom: Tensor
-    n_atoms: Tensor
+    weights: Tensor
+    site_weights: Tensor
+    site_clearances: Tensor
+    site_distances: Tensor
+    volumes: Tensor
+    window_start: Tensor
+    window_values: Tensor
 
     @classmethod
     def from_batch(cls, batch: GraphBatch, device: torch.device) -> GraphTensors:
         """Copy a batch to a device."""
-        n_atoms = torch.from_numpy(batch.n_atoms).to(device)
+        n_nodes = torch.from_numpy(batch.n_nodes).to(device)
+        edge_offsets = torch.from_numpy(batch.edge_offsets).to(device)
+        numbers = torch.from_numpy(batch.atomic_numbers).to(device)
+        spec = batch.spec
+        on_cpu = slice(None) if device.type == "cpu" else slice(0)
+        start, values = gaussian_windows(
+            batch.distances[on_cpu], spec.first_center, spec.gaussian_step, len(spec.centers)
+        )
         return cls(
-            atomic_numbers=torch.from_numpy(batch.atomic_numbers).to(device),
+            atomic_numbers=numbers,
+            structure_of_node=torch.repeat_interleave(
+                torch.arange(len(batch), device=device), n_nodes
+            ),
+            is_site=numbers == 0,
+            n_atoms=torch.from_numpy(batch.n_atoms).to(device),
+            edge_offsets=edge_offsets,
+            receivers=torch.repeat_interleave(
+                torch.arange(len(numbers), device=device), edge_offsets.diff()
+            ),
             neighbors=torch.from_numpy(batch.neighbors).to(device),
             distances=torch.from_numpy(batch.distances).to(device),
-            filled=torch.from_numpy(batch.filled).to(device),
-            structure_of_atom=torch.repeat_interleave(
-                torch.arange(len(batch), device=device), n_atoms
-            ),
-            n_atoms=n_atoms,
+            weights=torch.from_numpy(batch.weights).to(device),
+            site_weights=torch.from_numpy(batch.site_weights).to(device),
+            site_clearances=torch.from_numpy(batch.site_clearances).to(device),
+            site_distances=torch.from_numpy(batch.site_distances).to(device),
+            volumes=torch.from_numpy(batch.volumes).float().to(device),
+            window_start=torch.from_numpy(start),
+            window_values=torch.from_numpy(values),
         )
 
 
 class GatedConvolution(nn.Module):
-    """v_i <- softplus(v_i + BN(sum_j sigmoid(gate(z_ij)) * softplus(core(z_ij)))), eq. 1.
+    """v_i <- softplus(v_i + BN(sum_j w_ij sigmoid(gate(z_ij)) * softplus(core(z_ij)))), eq. 1.
 
-    z_ij = v_i + v_j + u_ij concatenated; gate and core are the two halves of one linear map with
-    batch norm. Attribute names are those of the original code, so its weights load as they are.
+    z_ij = v_i + v_j + u_ij concatenated; gate and core are the two halves of one linear map, with
+    batch norm if `edge_norm` (the original has it; without it training needs one pass over the
+    edges). w_ij is the weight of the edge, 1 in the original. Attribute names are those of the
+    original code, so its weights load as they are.
     """
 
-    def __init__(self, n_features: int, n_gaussians: int) -> None:
+    def __init__(self, n_features: int, n_gaussians: int, *, edge_norm: bool = True) -> None:
         super().__init__()
         self.fc_full = nn.Linear(2 * n_features + n_gaussians, 2 * n_features)
-        self.bn1 = nn.BatchNorm1d(2 * n_features)
+        self.bn1 = nn.BatchNorm1d(2 * n_features) if edge_norm else None
         self.bn2 = nn.BatchNorm1d(n_features)
 
-    def forward(self, atoms: Tensor, edges: Tensor, neighbors: Tensor, filled: Tensor) -> Tensor:
-        """One convolution.
-
-        Args:
-            atoms: (n, f); edges: (n, m, g); neighbors: (n, m) int64; filled: (n, m) bool.
-
-        Returns:
-            (n, f).
-        """
-        # W z_ij in three parts: the atom's and the neighbour's are computed once an atom.
-        n_features = atoms.shape[1]
+    def forward(self, nodes: Tensor, edges: Tensor | None, graph: GraphTensors) -> Tensor:
+        """One convolution of (n, f) to (n, f); edges are the (e, g) Gaussians, unless fused."""
+        # W z_ij in three parts: the node's and the neighbour's are computed once a node.
+        n_features = nodes.shape[1]
         w_self, w_neighbor, w_edge = torch.split(
-            self.fc_full.weight, [n_features, n_features, edges.shape[2]], dim=1
+            self.fc_full.weight,
+            [n_features, n_features, self.fc_full.in_features - 2 * n_features],
+            dim=1,
         )
-        mixed = functional.linear(edges, w_edge, self.fc_full.bias)
-        mixed = mixed + functional.linear(atoms, w_self)[:, None, :]
-        mixed = mixed + functional.linear(atoms, w_neighbor)[neighbors]
-        if filled.all():
-            gate, core = self.bn1(mixed.flatten(0, 1)).unflatten(0, neighbors.shape).chunk(2, 2)
-            messages = torch.sigmoid(gate) * functional.softplus(core)
+        own = functional.linear(nodes, w_self, self.fc_full.bias)
+        sent = functional.linear(nodes, w_neighbor)
+        if edges is None:
+            edge_map = w_edge
+            if self.bn1 is not None:
+                factor, shift = _fixed(self.bn1)
+                own, sent, edge_map = own * factor + shift, sent * factor, w_edge * factor[:, None]
+            messages = GatedMessages.apply(  # type: ignore[no-untyped-call]
+                own, sent, edge_map.t(), graph.edge_offsets, graph.neighbors, graph.weights,
+                graph.window_start, graph.window_values,
+            )  # fmt: skip
         else:
-            # Empty slots must neither send a message nor count in the batch statistics.
-            gate, core = self.bn1(mixed[filled]).chunk(2, 1)
-            messages = atoms.new_zeros(*neighbors.shape, n_features)
-            messages[filled] = torch.sigmoid(gate) * functional.softplus(core)
-        return functional.softplus(atoms + self.bn2(messages.sum(dim=1)))
+            mixed = functional.linear(edges, w_edge) + own[graph.receivers] + sent[graph.neighbors]
+            if self.bn1 is not None:
+                mixed = self.bn1(mixed)
+            gate, core = mixed.chunk(2, 1)
+            message = torch.sigmoid(gate) * functional.softplus(core) * graph.weights[:, None]
+            messages = torch.zeros_like(nodes).index_add(0, graph.receivers, message)
+        return functional.softplus(nodes + self.bn2(messages))
+
+
+def _fixed(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """Batch norm with its fixed statistics as a factor and a shift."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise TypeError("this batch norm keeps no statistics")
+    factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return factor, norm.bias - norm.running_mean * factor
 
 
 class Trunk(nn.Module):
-    """Graphs to one vector an atom.
+    """Graphs to one vector a node.
 
     Args:
         element_features: (101, 92) float32, node features by atomic number.
-        graph_spec: rules of the graphs it takes; gives the Gaussians of the edge feature.
+        graph_spec: rules of the graphs it takes; gives the Gaussians of the edge feature, and
+            whether there are insertion sites, which share one learned vector.
+        edge_norm: batch norm inside the convolutions, as the original has it.
     """
 
     element_features: Tensor
     centers: Tensor
 
-    def __init__(self, element_features: Tensor, graph_spec: GraphSpec) -> None:
+    def __init__(
+        self, element_features: Tensor, graph_spec: GraphSpec, *, edge_norm: bool = True
+    ) -> None:
         super().__init__()
         centers = torch.from_numpy(graph_spec.centers)
         self.register_buffer("element_features", element_features, persistent=False)
         self.register_buffer("centers", centers, persistent=False)
         self.gaussian_width = graph_spec.gaussian_step
+        self.edge_norm = edge_norm
         self.embedding = nn.Linear(element_features.shape[1], N_FEATURES)
+        self.site = (
+            nn.Parameter(0.3 * torch.randn(N_FEATURES)) if graph_spec.insertion_sites else None
+        )
         self.convs = nn.ModuleList(
-            GatedConvolution(N_FEATURES, len(centers)) for _ in range(N_CONVOLUTIONS)
+            GatedConvolution(N_FEATURES, len(centers), edge_norm=edge_norm)
+            for _ in range(N_CONVOLUTIONS)
         )
 
     def forward(self, graph: GraphTensors) -> Tensor:
-        """(n, 64): the vector of every atom after the last convolution."""
-        shifted = (graph.distances[:, :, None] - self.centers) / self.gaussian_width
-        edges = torch.exp(-shifted.square())
-        atoms: Tensor = self.embedding(self.element_features[graph.atomic_numbers])
+        """(n, 64): the vector of every node after the last convolution."""
+        nodes: Tensor = self.embedding(self.element_features[graph.atomic_numbers])
+        if self.site is not None:
+            nodes = torch.where(graph.is_site[:, None], self.site, nodes)
+        edges = None if self._fused(nodes) else self._gaussians(graph)
         for convolution in self.convs:
-            atoms = convolution(atoms, edges, graph.neighbors, graph.filled)
-        return atoms
+            nodes = convolution(nodes, edges, graph)
+        return nodes
+
+    def _fused(self, nodes: Tensor) -> bool:
+        fixed = not (self.edge_norm and self.training)
+        return fixed and nodes.device.type == "cpu" and nodes.dtype == torch.float32
+
+    def _gaussians(self, graph: GraphTensors) -> Tensor:
+        distances = graph.distances.to(self.centers.dtype)
+        return torch.exp(-((distances[:, None] - self.centers) / self.gaussian_width).square())
 
 
-def mean_pool(atoms: Tensor, graph: GraphTensors) -> Tensor:
+def mean_pool(nodes: Tensor, graph: GraphTensors) -> Tensor:
     """(b, f): mean over the atoms of each structure of (n, f)."""
-    total = atoms.new_zeros(len(graph.n_atoms), atoms.shape[1])
-    total.index_add_(0, graph.structure_of_atom, atoms)
-    return total / graph.n_atoms[:, None].to(atoms.dtype)
+    atoms = ~graph.is_site
+    total = nodes.new_zeros(len(graph.n_atoms), nodes.shape[1])
+    total.index_add_(0, graph.structure_of_node[atoms], nodes[atoms])
+    return total / graph.n_atoms[:, None].to(nodes.dtype)
+
+
+def site_pool(nodes: Tensor, graph: GraphTensors) -> Tensor:
+    """(b, f): weighted mean over the insertion sites of each structure of (n, f)."""
+    total = nodes.new_zeros(len(graph.n_atoms), nodes.shape[1])
+    weighted = nodes[graph.is_site] * graph.site_weights[:, None].to(nodes.dtype)
+    return total.index_add(0, graph.structure_of_node[graph.is_site], weighted)

@@ -1,4 +1,4 @@
-"""`VoltageModel`: trunk, heads, local voltages and uncertainty, as one thing with one id."""
+"""`VoltageModel`: trunk, readout, local voltages and uncertainty, as one thing with one id."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from voltscreen.graph import GraphSpec
 from voltscreen.model.card import ModelCard
 from voltscreen.model.element_table import ElementTable
-from voltscreen.model.heads import IonHeads
 from voltscreen.model.local_voltage import LinearLocal
+from voltscreen.model.readout import Readout
 from voltscreen.model.trunk import Trunk
 from voltscreen.model.uncertainty import Domain, Intervals
 
@@ -26,8 +26,8 @@ class VoltageModel:
 
     name: what people call it. ions: in the order of every (ions, ...) array.
     graph_spec: rules of the graphs it was trained on. table: node features.
-    trunk: float32, evaluation mode. heads: float64.
-    baseline: (64,) float64, pooled vector from which `additive` local voltages count.
+    trunk: float32, evaluation mode. readout: float64.
+    baseline: (p,) float64, pooled vector from which `additive` local voltages count.
     linear, intervals, domain: None for a model that came without training data.
     """
 
@@ -36,7 +36,7 @@ class VoltageModel:
     graph_spec: GraphSpec
     table: ElementTable
     trunk: Trunk
-    heads: IonHeads
+    readout: Readout
     baseline: NDArray[np.float64]
     linear: LinearLocal | None
     intervals: Intervals | None
@@ -49,9 +49,9 @@ class VoltageModel:
         return next(self.trunk.parameters()).device
 
     def to(self, device: torch.device) -> VoltageModel:
-        """Move trunk and heads to a device, in place; returns the model itself."""
+        """Move trunk and readout to a device, in place; returns the model itself."""
         self.trunk.to(device)
-        self.heads.to(device)
+        self.readout.to(device)
         return self
 
     def tensors(self) -> dict[str, Tensor]:
@@ -65,7 +65,7 @@ class VoltageModel:
             arrays |= {"linear.weights": self.linear.weights, "linear.bias": self.linear.bias}
             arrays["linear.ridge"] = np.array([self.linear.ridge])
         if self.intervals:
-            arrays |= {"intervals.sd": self.intervals.sd, "intervals.half90": self.intervals.half90}
+            arrays |= {f"intervals.{k}": v for k, v in self.intervals.arrays().items()}
         if self.domain:
             arrays |= {
                 "domain.center": self.domain.center,
@@ -75,7 +75,7 @@ class VoltageModel:
                 "domain.percentiles": self.domain.percentiles,
             }
         tensors = {key: torch.from_numpy(np.ascontiguousarray(a)) for key, a in arrays.items()}
-        for part, module in (("trunk", self.trunk), ("heads", self.heads)):
+        for part, module in (("trunk", self.trunk), ("readout", self.readout)):
             for key, value in module.state_dict().items():
                 tensors[f"{part}.{key}"] = value.detach().cpu().contiguous()
         return tensors

@@ -194,6 +194,8 @@ class IonVoltage(Part):
 
     voltage: float | None = Field(default=None, description="volt against the ion's metal")
     sd: float | None = Field(default=None, description="volt")
+    lo80: float | None = Field(default=None, description="volt; lower end of the 80 % interval")
+    hi80: float | None = Field(default=None, description="volt; upper end of the 80 % interval")
     lo90: float | None = Field(default=None, description="volt; lower end of the 90 % interval")
     hi90: float | None = Field(default=None, description="volt; upper end of the 90 % interval")
     out_of_domain: float | None = Field(

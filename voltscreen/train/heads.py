@@ -66,7 +66,7 @@ def fit_head(
 
 def stack_heads(heads: list[IonHeads]) -> IonHeads:
     """One-ion heads as the heads of a model, in order."""
-    stacked = IonHeads(len(heads))
+    stacked = IonHeads(len(heads), heads[0].n_pooled)
     state = {
         key: torch.cat([head.state_dict()[key] for head in heads]) for key in heads[0].state_dict()
     }
@@ -75,7 +75,7 @@ def stack_heads(heads: list[IonHeads]) -> IonHeads:
 
 
 def _copies(start: IonHeads, count: int, voltages: NDArray[np.float64]) -> IonHeads:
-    heads = IonHeads(count)
+    heads = IonHeads(count, start.n_pooled)
     state = {
         key: value.expand(count, *value.shape[1:]) for key, value in start.state_dict().items()
     }

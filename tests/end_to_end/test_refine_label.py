@@ -1,0 +1,100 @@
+"""`voltscreen refine`: labels from the command line, through kill -9, as an undisturbed run."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from tests.potentials.helpers import METALS, layered_host, lonely_atom
+from voltscreen.potentials.labelling import read_labels
+from voltscreen.structures import PackedStructure
+
+pytest.importorskip("chgnet")
+
+HOSTS = len(METALS)
+IONS = ("--ions", "Li,Mg")
+
+
+@pytest.fixture
+def pool(tmp_path):
+    """A table of candidates: layered hosts, one atom alone, and a host with Mg inside."""
+    structures = {f"mp-{metal}": layered_host(metal) for metal in METALS}
+    structures["mp-0"] = lonely_atom()
+    host = layered_host()
+    structures["mp-1"] = PackedStructure.from_arrays(
+        host.lattice, [*host.frac_coords, [0, 0, 0.5]], [*host.atomic_numbers, 12]
+    )
+    rows = [
+        {
+            "material_id": name,
+            "lattice": structure.lattice.ravel(),
+            "atomic_numbers": structure.atomic_numbers,
+            "frac_coords": structure.frac_coords.ravel(),
+        }
+        for name, structure in structures.items()
+    ]
+    pd.DataFrame(rows).to_parquet(tmp_path / "pool.parquet")
+    return tmp_path / "pool.parquet"
+
+
+def test_labels_survive_kill_9_and_equal_an_undisturbed_run(run, pool, tmp_path) -> None:
+    options = ["--parquet", pool, "--limit", HOSTS, *IONS, "--batch", 2, "--device", "cpu"]
+    undisturbed = run("refine", "label", *options, "--output", tmp_path / "one")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert f"{HOSTS} hosts: {2 * HOSTS} labels, 0 failed" in undisturbed.stderr
+
+    folder = tmp_path / "two"
+    command = [sys.executable, "-m", "voltscreen", "refine", "label", *options, "--output", folder]
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("labels-*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(0.5)
+    first = {path.name: path.stat().st_mtime_ns for path in folder.glob("labels-*.parquet")}
+    assert 0 < len(first) < HOSTS / 2
+    time.sleep(0.5)
+    assert len(list(folder.glob("labels-*.parquet"))) == len(first), "a worker outlived its parent"
+
+    again = run("refine", "label", *options, "--output", folder, "--workers", 2)
+    assert again.returncode == 0, again.stderr
+    found = read_labels(folder)
+    assert found["host_id"].to_pylist() == [f"mp-{metal}" for metal in METALS]
+    assert found.equals(read_labels(tmp_path / "one"))
+    for name, time_written in first.items():
+        assert (folder / name).stat().st_mtime_ns == time_written
+
+
+def test_hosts_picked_from_a_list_with_failures_counted_and_merged(run, pool, tmp_path) -> None:
+    hosts = tmp_path / "hosts.csv"
+    hosts.write_text("host_id,removed\nmp-0,\nmp-1,Mg\nmp-22,\nmp-23,Li\n")
+    options = ["--parquet", pool, "--hosts", hosts, "--output", tmp_path / "labels"]
+    done = run("refine", "label", *options, "--ions-per-host", 3)
+    assert done.returncode == 1
+    assert "4 hosts: 6 labels, 2 failed" in done.stderr
+    assert "Failed: 1 hosts, isolated atom" in done.stderr
+    assert "Failed: 1 hosts, no Li to take out" in done.stderr
+
+    merged = tmp_path / "labels.parquet"
+    assert run("refine", "merge", tmp_path / "labels", merged).returncode == 0
+    lonely, emptied, given = read_labels(merged).to_pylist()
+    assert lonely["error"].startswith("isolated atom")
+    # The ion that was taken out is among those drawn.
+    assert (emptied["host_id"], emptied["removed"], emptied["n_atoms"]) == ("mp-1", "Mg", 3)
+    assert emptied["ions"][0] == "Mg"
+    assert len(set(given["ions"])) == 3
+
+    other = run("refine", "label", *options, *IONS)
+    assert other.returncode == 2
+    assert "was begun for other labels" in other.stderr
+    for wrong in (["--device", "cuda:99"], ["--device", "x"], ["--ions-per-host", 3]):
+        refused = run("refine", "label", *options, *IONS, *wrong)
+        assert refused.returncode == 2
+        assert refused.stderr.startswith("Error: ")
+        assert refused.stderr.count("\n") == 1

@@ -1,0 +1,61 @@
+"""`voltscreen model train`: the shipped recipe from labels to a model with its card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from voltscreen.cli.evaluate import print_evaluation
+from voltscreen.cli.output import say
+from voltscreen.cli.training import (
+    DEFAULT_DATA,
+    DEFAULT_LABELS,
+    DataOption,
+    LabelsOption,
+    PartsBar,
+    PoolOption,
+    WorkersOption,
+    training_run,
+)
+
+
+def register_training(model_app: typer.Typer) -> None:
+    """Add the command to the group of models."""
+    model_app.command("train")(train)
+
+
+def train(
+    name: Annotated[str, typer.Option("--name", help="What to call the model.")],
+    data: DataOption = DEFAULT_DATA,
+    labels: LabelsOption = DEFAULT_LABELS,
+    pool: PoolOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="File to write instead of the user's models.")
+    ] = None,
+    workers: WorkersOption = 2,
+) -> None:
+    """Pre-train, fine-tune, evaluate on every split, write the model with its card.
+
+    Finished parts are kept under the voltscreen home: a stopped run goes on where it was. Beside
+    the model stand its out-of-fold predictions, for `model evaluate`.
+    """
+    from voltscreen.model import save_model
+    from voltscreen.model.catalog import user_model_path
+    from voltscreen.train.out_of_fold import store_path
+    from voltscreen.train.recipe import MODEL_RECIPE, train_model
+    from voltscreen.train.report import build_report
+
+    path = output or user_model_path(name)
+    run = training_run(data, labels, pool, workers)
+    say(
+        f"{len(run.data)} electrodes on {len(run.data.hosts)} hosts; {run.hosts.n_labels} "
+        f"insertion energies of {len(run.hosts.pool)} pool hosts"
+    )
+    with PartsBar() as bar:
+        model, out_of_fold = train_model(run, name, progress=bar.update)
+    save_model(model, path)
+    out_of_fold.write(store_path(path))
+    print_evaluation(build_report(run.data, out_of_fold, MODEL_RECIPE), MODEL_RECIPE)
+    say(f"Wrote {path} (id {model.id}). Its card: voltscreen model show {path}")

@@ -1,0 +1,191 @@
+"""The ion-conditioned readout: one pooled vector a host, and a head that is told the ion.
+
+Index letters: n nodes, b structures, p pooled features, x ions, h hidden.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from voltscreen.ions import WORKING_IONS
+from voltscreen.model.readout import Readout, Shares, quadrature, share_evenly
+from voltscreen.model.trunk import N_FEATURES, GraphTensors, mean_pool, site_pool
+
+N_SCALARS = 3
+N_CONTEXT = 3
+N_HIDDEN, N_HIDDEN_2 = 128, 64
+N_ION_VECTOR = 16
+TARGETS = ("voltage", "insertion_energy", "ion_site_energy", "host_shift", "moment_change")
+TYPICAL_ATOMS = 20.0
+
+_TYPICAL_VOLUME = 14.0  # cubic angstrom an atom
+_TYPICAL_CLEARANCE = 1.8  # angstrom
+_TYPICAL_DISTANCE = 1.9
+
+
+class IonConditionedReadout(Readout):
+    """Node vectors to the voltage of every ion.
+
+    Pooled: the mean of the atoms' vectors (64), the mean of softplus(U v_i + c) (64), the mean
+    vector of the insertion sites by their weights (64), and the host's volume an atom, clearance
+    and distance of its sites. The head sees these, a learned vector and six descriptors of the
+    ion, and the context: the share of the ion and of other working ions among the atoms, and the
+    size of the cell. The size matters for the insertion energy of one ion a cell alone; for the
+    voltage it is set to that of `TYPICAL_ATOMS`.
+
+    Only the head knows the ion, so one trunk pass serves them all. Every pooled feature but the
+    sites' is a mean over atoms, so that the voltage can be told apart atom by atom.
+
+    mean, scale: (x, targets): the targets in their units are mean + scale * output.
+    """
+
+    descriptors: Tensor
+    ion_numbers: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, ions: tuple[str, ...]) -> None:
+        super().__init__()
+        self.n_pooled = 3 * N_FEATURES + N_SCALARS
+        self.widen = nn.Linear(N_FEATURES, N_FEATURES)
+        self.ion = nn.Parameter(0.3 * torch.randn(len(ions), N_ION_VECTOR))
+        self.register_buffer("descriptors", _descriptors(ions), persistent=False)
+        self.register_buffer(
+            "ion_numbers", torch.tensor([WORKING_IONS[i].atomic_number for i in ions]), False
+        )
+        n_ion = N_ION_VECTOR + self.descriptors.shape[1]
+        self.fc1 = nn.Linear(self.n_pooled + n_ion + N_CONTEXT, N_HIDDEN)
+        self.fc2 = nn.Linear(N_HIDDEN, N_HIDDEN_2)
+        self.out = nn.Linear(N_HIDDEN_2, len(TARGETS))
+        self.dropout = nn.Dropout(0.1)
+        self.register_buffer("mean", torch.zeros(len(ions), len(TARGETS)))
+        self.register_buffer("scale", torch.ones(len(ions), len(TARGETS)))
+
+    def atom_features(self, nodes: Tensor) -> Tensor:
+        """(n, 128): what is averaged over the atoms, of (n, 64)."""
+        return torch.cat((nodes, functional.softplus(self.widen(nodes))), dim=1)
+
+    def pool(self, nodes: Tensor, graph: GraphTensors) -> Tensor:
+        """(b, p) pooled features of (n, 64) node vectors."""
+        features = self.atom_features(nodes)
+        sites = nodes.new_zeros(len(graph.n_atoms), 2)
+        sites.index_add_(
+            0,
+            graph.structure_of_node[graph.is_site],
+            graph.site_weights[:, None].to(nodes.dtype)
+            * torch.stack((graph.site_clearances, graph.site_distances), 1).to(nodes.dtype),
+        )
+        volume = torch.log(graph.volumes / graph.n_atoms / _TYPICAL_VOLUME).to(nodes.dtype)
+        return torch.cat(
+            (
+                mean_pool(features, graph),
+                site_pool(nodes, graph),
+                volume[:, None],
+                sites[:, :1] - _TYPICAL_CLEARANCE,
+                sites[:, 1:] - _TYPICAL_DISTANCE,
+            ),
+            dim=1,
+        )
+
+    def context(self, graph: GraphTensors) -> Tensor:
+        """(x, b, 3): shares of the ion and of other working ions among the atoms, size of cell."""
+        shares = graph.volumes.new_zeros(len(self.ion_numbers), len(graph.n_atoms))
+        for x, number in enumerate(self.ion_numbers):
+            shares[x].index_add_(
+                0, graph.structure_of_node, (graph.atomic_numbers == number).to(shares.dtype)
+            )
+        shares = shares / graph.n_atoms
+        size = 0.5 * torch.log(graph.n_atoms / TYPICAL_ATOMS)
+        return torch.stack((shares, shares.sum(0) - shares, size.expand_as(shares)), dim=2)
+
+    def forward(self, pooled: Tensor, ion: Tensor, context: Tensor) -> Tensor:
+        """(r, targets) standardised, of rows: pooled (r, p), ion (r,) int64, context (r, 3)."""
+        inputs = torch.cat((pooled, self.ion[ion], self.descriptors[ion], context), dim=1)
+        hidden = functional.silu(self.fc1(self.dropout(inputs)))
+        hidden = functional.silu(self.fc2(self.dropout(hidden)))
+        outputs: Tensor = self.out(hidden)
+        return outputs
+
+    def voltages(self, pooled: Tensor, graph: GraphTensors) -> Tensor:
+        """(x, b) volt."""
+        inputs = self._of_host(pooled) + self._of_ion(graph)
+        return self._voltage(inputs)
+
+    def shares(
+        self, nodes: Tensor, pooled: Tensor, graph: GraphTensors, baseline: Tensor
+    ) -> Shares:
+        """By atom V(p0) and the atom's own features and its part of the volume; the rest by site.
+
+        V(p0) is that of the mean host with the composition of this one: how much of the ion is
+        left in the host is known to the head, and no atom's own.
+        """
+        from_host, from_ion = self._of_host(pooled), self._of_ion(graph)
+        start = self._of_host(baseline[None])
+        slope = torch.zeros_like(from_ion)
+        for node, weight in quadrature():
+            slope += weight * self._slope(start + node * (from_host - start) + from_ion)
+        gradient = torch.matmul(slope, self.fc1.weight[:, : self.n_pooled])
+        n_atom_features = 2 * N_FEATURES
+        volume = 3 * N_FEATURES
+        change = gradient * (pooled - baseline)
+        atoms = ~graph.is_site
+        owner = graph.structure_of_node[atoms]
+        features = self.atom_features(nodes[atoms]) - baseline[:n_atom_features]
+        local = torch.einsum("af,xaf->xa", features, gradient[:, owner, :n_atom_features])
+        local = local + (self._voltage(start + from_ion) + change[:, :, volume])[:, owner]
+        site = change[:, :, n_atom_features:volume].sum(2) + change[:, :, volume + 1 :].sum(2)
+        return share_evenly(local, site, self._voltage(from_host + from_ion), graph)
+
+    def _of_host(self, pooled: Tensor) -> Tensor:
+        """(b, h): what the pooled features give to the first hidden layer."""
+        return functional.linear(pooled, self.fc1.weight[:, : self.n_pooled])
+
+    def _of_ion(self, graph: GraphTensors) -> Tensor:
+        """(x, b, h): what ion and context give to it."""
+        context = self.context(graph).to(self.fc1.weight.dtype)
+        context[:, :, 2] = 0.0
+        ion = torch.cat((self.ion, self.descriptors), dim=1)
+        inputs = torch.cat((ion[:, None].expand(-1, context.shape[1], -1), context), dim=2)
+        return functional.linear(inputs, self.fc1.weight[:, self.n_pooled :], self.fc1.bias)
+
+    def _voltage(self, inputs: Tensor) -> Tensor:
+        """(x, b) volt, of the first hidden layer's inputs (x, b, h)."""
+        hidden = functional.silu(self.fc2(functional.silu(inputs)))
+        output = hidden @ self.out.weight[0] + self.out.bias[0]
+        return self.mean[:, :1] + self.scale[:, :1] * output
+
+    def _slope(self, inputs: Tensor) -> Tensor:
+        """(x, b, h): dV by the first hidden layer's inputs."""
+        second = self.fc2(functional.silu(inputs))
+        back = _silu_slope(second) * (self.out.weight[0] * self.scale[:, :1, None])
+        return torch.matmul(back, self.fc2.weight) * _silu_slope(inputs)
+
+
+def _silu_slope(x: Tensor) -> Tensor:
+    gate = torch.sigmoid(x)
+    return gate * (1.0 + x * (1.0 - gate))
+
+
+def _descriptors(ions: tuple[str, ...]) -> Tensor:
+    """(x, 6): charge, radius, charge/radius, potential, electronegativity, log of atomic number.
+
+    Standardised over the ten working ions, whatever `ions` are.
+    """
+    table = {
+        symbol: (
+            ion.charge,
+            ion.radius,
+            ion.charge / ion.radius,
+            ion.standard_potential,
+            ion.electronegativity,
+            math.log(ion.atomic_number),
+        )
+        for symbol, ion in WORKING_IONS.items()
+    }
+    everything = torch.tensor(list(table.values()))
+    own = torch.tensor([table[ion] for ion in ions])
+    return (own - everything.mean(0)) / everything.std(0)

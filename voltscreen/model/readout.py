@@ -1,0 +1,72 @@
+"""What every readout offers: node vectors to voltages and their shares by atom and site."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+
+from voltscreen.model.trunk import GraphTensors
+
+QUADRATURE_NODES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """`additive` local voltages: voltage = site + mean over the structure's atoms of atoms.
+
+    atoms: (x, a) volt, atoms of the batch without the insertion sites. site: (x, b) volt.
+    """
+
+    atoms: Tensor
+    site: Tensor
+
+
+class Readout(nn.Module, ABC):
+    """Pools node vectors and turns them into the voltage of every ion.
+
+    Index letters: n nodes, a atoms, b structures, p pooled features, x ions.
+    """
+
+    n_pooled: int
+
+    @abstractmethod
+    def pool(self, nodes: Tensor, graph: GraphTensors) -> Tensor:
+        """(b, p) pooled features of (n, 64) node vectors."""
+
+    @abstractmethod
+    def voltages(self, pooled: Tensor, graph: GraphTensors) -> Tensor:
+        """(x, b) volt."""
+
+    @abstractmethod
+    def shares(
+        self, nodes: Tensor, pooled: Tensor, graph: GraphTensors, baseline: Tensor
+    ) -> Shares:
+        """Integrated gradients of the voltage from a baseline (p,), by atom and site.
+
+        Sundararajan, Taly, Yan, ICML 2017. On the straight line from baseline to pooled vector
+        V(p) = V(p0) + sum_k (p_k - p0_k) g_k, where g is the mean gradient on the line; since
+        the pooled features are means over atoms, the sum comes apart by atom.
+        """
+
+
+def quadrature() -> list[tuple[float, float]]:
+    """Nodes between 0 and 1, and weights, of the Gauss-Legendre rule."""
+    nodes, weights = np.polynomial.legendre.leggauss(QUADRATURE_NODES)
+    return [
+        (float(node), float(weight))
+        for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True)
+    ]
+
+
+def share_evenly(local: Tensor, site: Tensor, voltages: Tensor, graph: GraphTensors) -> Shares:
+    """Shares whose sum is the voltage: what the quadrature leaves (below 1e-5 V) goes to all.
+
+    Args:
+        local: (x, a) volt; site and voltages: (x, b) volt.
+    """
+    owner = graph.structure_of_node[~graph.is_site]
+    mean = local.new_zeros(voltages.shape).index_add_(1, owner, local) / graph.n_atoms
+    return Shares(local + (voltages - site - mean)[:, owner], site)

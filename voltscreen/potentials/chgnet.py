@@ -1,0 +1,199 @@
+"""CHGNet as a potential: energies and moments of many structures, without forces.
+
+CHGNet (Deng et al., Nature Machine Intelligence 5, 1031, 2023) ships its weights in its package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voltscreen.errors import MissingPackageError, StructureError
+from voltscreen.structures import PackedStructure
+
+if TYPE_CHECKING:
+    from chgnet.graph.crystalgraph import CrystalGraph
+
+WEIGHTS = "0.3.0"
+"""Name of the weights: trained on MPtrj, PBE energies with the Materials Project's corrections."""
+LAST_ELEMENT = 94
+"""Atomic number of plutonium, the last element that CHGNet knows."""
+
+# Larger passes are slower on a CPU, whose cache they leave, and faster on a GPU.
+_ATOMS_AT_ONCE = {"cpu": 128, "cuda": 4096}
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What the potential says of one structure of n atoms.
+
+    energy: eV, of the whole cell; the sum of the site energies.
+    site_energies: (n,) float64, eV.
+    moments: (n,) float64, absolute magnetic moments, Bohr magneton.
+    crystal: (64,) float64, mean of the atoms' last vectors.
+    """
+
+    energy: float
+    site_energies: NDArray[np.float64]
+    moments: NDArray[np.float64]
+    crystal: NDArray[np.float64]
+
+
+class ChgnetPotential:
+    """CHGNet, loaded once, on one device.
+
+    Attributes:
+        name: of the potential.
+        version: of the weights and of the package.
+    """
+
+    name = "chgnet"
+
+    def __init__(self, device: str = "auto") -> None:
+        """Load the weights.
+
+        Args:
+            device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
+
+        Raises:
+            MissingPackageError: CHGNet is not installed.
+            ModelError: the device is not there.
+        """
+        self.version = chgnet_version()
+        from chgnet.model.model import CHGNet
+
+        from voltscreen.model.device import choose_device
+
+        self.device = choose_device(device)
+
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints its name
+            self._model = CHGNet.load(
+                model_name=WEIGHTS, use_device=str(self.device), verbose=False
+            ).eval()
+
+    def graph(self, structure: PackedStructure) -> CrystalGraph:
+        """The graph of a structure, for `evaluate` and `with_last_atom`.
+
+        Raises:
+            StructureError: an element that CHGNet does not know, an atom without neighbours, or
+                a structure whose graph CHGNet cannot make.
+        """
+        if structure.atomic_numbers.max() > LAST_ELEMENT:
+            raise StructureError("CHGNet knows no element beyond plutonium")
+        try:
+            graph: CrystalGraph = self._model.graph_converter(structure.to_pymatgen())
+        except (ValueError, RuntimeError) as error:
+            if "isolated atom" in str(error):
+                raise StructureError(
+                    "isolated atom: no neighbour within CHGNet's cutoff of "
+                    f"{self._model.graph_converter.atom_graph_cutoff:g} angstrom"
+                ) from None
+            raise StructureError(f"CHGNet cannot make the graph: {_one_line(error)}") from None
+        return graph
+
+    def evaluate(self, graphs: Sequence[CrystalGraph]) -> list[Evaluation]:
+        """Energies, moments and vectors, in the order of the graphs.
+
+        Raises:
+            StructureError: the potential gives a number that is not finite.
+        """
+        found: list[Evaluation] = []
+        for batch in _batches(graphs, _ATOMS_AT_ONCE[self.device.type]):
+            found.extend(self._pass(batch))
+        if not all(np.isfinite(item.energy) for item in found):
+            raise StructureError("CHGNet gives an energy that is not finite")
+        return found
+
+    def energies(self, structures: Sequence[PackedStructure]) -> list[float]:
+        """Energies in eV, of whole cells.
+
+        Raises:
+            StructureError: as for `graph` and `evaluate`.
+        """
+        graphs = [self.graph(structure) for structure in structures]
+        return [item.energy for item in self.evaluate(graphs)]
+
+    def _pass(self, graphs: Sequence[CrystalGraph]) -> list[Evaluation]:
+        import torch
+
+        with torch.inference_mode():
+            answer: Any = self._model.predict_graph(
+                list(graphs),
+                task="em",
+                return_site_energies=True,
+                return_crystal_feas=True,
+                batch_size=len(graphs),
+            )
+        return [_evaluation(item) for item in (answer if isinstance(answer, list) else [answer])]
+
+
+def chgnet_version() -> str:
+    """Version of the weights and of the package, without loading them.
+
+    Raises:
+        MissingPackageError: CHGNet is not installed.
+    """
+    try:
+        return f"{WEIGHTS} (chgnet {importlib.metadata.version('chgnet')})"
+    except importlib.metadata.PackageNotFoundError:
+        raise MissingPackageError(
+            "insertion energies need CHGNet: pip install 'voltscreen[potential]'"
+        ) from None
+
+
+def with_last_atom(graph: CrystalGraph, atomic_number: int) -> CrystalGraph:
+    """The same graph with another element in its last place: edges depend on places alone."""
+    from chgnet.graph.crystalgraph import CrystalGraph
+
+    numbers = graph.atomic_number.clone()
+    numbers[-1] = atomic_number
+    return CrystalGraph(
+        atomic_number=numbers,
+        atom_frac_coord=graph.atom_frac_coord,
+        atom_graph=graph.atom_graph,
+        atom_graph_cutoff=graph.atom_graph_cutoff,
+        neighbor_image=graph.neighbor_image,
+        directed2undirected=graph.directed2undirected,
+        undirected2directed=graph.undirected2directed,
+        bond_graph=graph.bond_graph,
+        bond_graph_cutoff=graph.bond_graph_cutoff,
+        lattice=graph.lattice,
+    )
+
+
+def _evaluation(answer: dict[str, Any]) -> Evaluation:
+    # The sum in double precision: CHGNet's own energy is a mean over atoms in single precision,
+    # whose rounding grows to 1e-4 eV in a large cell.
+    sites = np.asarray(answer["site_energies"], dtype=np.float64)
+    return Evaluation(
+        energy=float(sites.sum()),
+        site_energies=sites,
+        moments=np.abs(np.asarray(answer["m"], dtype=np.float64)),
+        crystal=np.asarray(answer["crystal_fea"], dtype=np.float64),
+    )
+
+
+def _batches(graphs: Sequence[CrystalGraph], atoms: int) -> Iterator[list[CrystalGraph]]:
+    """Runs of graphs of at most so many atoms together, and of one at least."""
+    batch: list[CrystalGraph] = []
+    held = 0
+    for graph in graphs:
+        size = len(graph.atomic_number)
+        if batch and held + size > atoms:
+            yield batch
+            batch, held = [], 0
+        batch.append(graph)
+        held += size
+    if batch:
+        yield batch
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,333 @@
+"""Parts of a training: a network fitted to the training rows of one fold, kept as a file.
+
+A part is named by recipe, split, fold and seed; a baseline's part is a whole split. A part that
+is there is not made again, so that a stopped run goes on where it was; several processes make
+parts side by side.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from voltscreen.graph import INSERTION, NEAREST, SHARED, GraphBatch, GraphSpec, build_graphs
+from voltscreen.ions import ION_SYMBOLS
+from voltscreen.model.element_table import ElementTable, build_element_table
+from voltscreen.train.baselines import BASELINES, Features
+from voltscreen.train.dataset import LabelledElectrodes
+from voltscreen.train.distill import (
+    FinetuneOptions,
+    Network,
+    PretrainOptions,
+    finetune,
+    predict_hosts,
+    pretrain,
+)
+from voltscreen.train.frozen import FROZEN
+from voltscreen.train.heads import HeadOptions, fit_head, stack_heads
+from voltscreen.train.insertion_labels import TrainingHosts
+from voltscreen.train.splits import Split
+from voltscreen.train.trunk import TrunkOptions, pooled_features, train_trunk
+
+PAPER_TRUNK_ION = "Li"
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a finished part, how many are finished and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Of all networks; fixed beforehand."""
+
+    pretrain: PretrainOptions = field(default_factory=PretrainOptions)
+    finetune: FinetuneOptions = field(default_factory=FinetuneOptions)
+    paper_trunk: TrunkOptions = field(default_factory=TrunkOptions)
+    paper_head: HeadOptions = field(default_factory=HeadOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class PartKey:
+    """Names a part. fold None: fitted to all rows, or a baseline's on all folds of the split."""
+
+    recipe: str
+    split: str
+    fold: int | None
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """File name without its ending."""
+        fold = "all" if self.fold is None else str(self.fold)
+        return f"{self.recipe}.{self.split}.{fold}.{self.seed}"
+
+
+PRETRAINED = PartKey("pretrained", "pool", None)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What a part leaves behind, h labelled hosts.
+
+    voltages: (h, x) float32, volt. pooled: (h, p) float32. state: weights, None for the paper's
+    recipe.
+    """
+
+    voltages: NDArray[np.float32]
+    pooled: NDArray[np.float32]
+    state: dict[str, torch.Tensor] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Workshop:
+    """Everything that fitting needs, and the folder of the parts.
+
+    splits: the ladder by name; rows of a fold are never seen by its part.
+    """
+
+    data: LabelledElectrodes
+    hosts: TrainingHosts
+    splits: dict[str, Split]
+    options: Options
+    folder: Path
+
+    def path(self, key: PartKey) -> Path:
+        """File of a part."""
+        return self.folder / f"{key.name}.pt"
+
+    def read(self, key: PartKey) -> Fitted:
+        """A network's part that has been made."""
+        return _read(self.path(key))
+
+    def read_rows(self, key: PartKey) -> NDArray[np.float64]:
+        """(r,) volt, a baseline's part that has been made; NaN for rows that are never tested."""
+        rows: NDArray[np.float64] = torch.load(self.path(key), weights_only=True)["rows"].numpy()
+        return rows
+
+    def training_rows(self, key: PartKey) -> NDArray[np.int64]:
+        """Rows that the part may see."""
+        if key.fold is None:
+            return np.arange(len(self.data))
+        return self.splits[key.split].train_rows(key.fold)
+
+
+def make_parts(
+    shop: Workshop, keys: Sequence[PartKey], workers: int, progress: Progress | None = None
+) -> None:
+    """Make the parts that are not there, the pre-trained network first."""
+    missing = [key for key in keys if not shop.path(key).exists()]
+    if not missing:
+        return
+    shop.folder.mkdir(parents=True, exist_ok=True)
+    if any(map(_needs_pretrained, missing)) and not shop.path(PRETRAINED).exists():
+        missing = [PRETRAINED, *(key for key in missing if key != PRETRAINED)]
+    waiting = [key for key in missing if PRETRAINED in missing and _needs_pretrained(key)]
+    total, done = len(missing), 0
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _start_worker, (shop,)) as pool:
+        running = {pool.submit(_make, key): key for key in missing if key not in waiting}
+        while running:
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                key = running.pop(future)
+                future.result()
+                done += 1
+                if progress:
+                    progress(key.name, done, total)
+                if key == PRETRAINED:
+                    running |= {pool.submit(_make, k): k for k in waiting}
+
+
+def _needs_pretrained(key: PartKey) -> bool:
+    return key.recipe == "distilled" or key.recipe in FROZEN
+
+
+@dataclass(eq=False)
+class _Worker:
+    """State of a process: its workshop, element table and what it has built so far."""
+
+    shop: Workshop
+    table: ElementTable
+    graphs: dict[str, GraphBatch] = field(default_factory=dict)
+
+    @cached_property
+    def features(self) -> Features:
+        """What the baselines see of the data."""
+        return Features.of(self.shop.data)
+
+    def graphs_of(self, spec: GraphSpec, *, with_pool: bool = False) -> GraphBatch:
+        """Graphs of the labelled hosts, or of all."""
+        name = f"{spec.name}{with_pool}"
+        if name not in self.graphs:
+            hosts = self.shop.hosts.structures
+            count = len(hosts) if with_pool else self.shop.hosts.n_labelled
+            self.graphs[name] = build_graphs(hosts[:count], spec)
+        return self.graphs[name]
+
+
+_workers: list[_Worker] = []
+
+
+def _start_worker(shop: Workshop) -> None:
+    torch.set_num_threads(1)
+    _workers.append(_Worker(shop, build_element_table()))
+
+
+def _make(key: PartKey) -> None:
+    worker = _workers[0]
+    shop = worker.shop
+    if shop.path(key).exists():
+        return
+    split = shop.splits.get(key.split)
+    if key.recipe in BASELINES and split:
+        rows = BASELINES[key.recipe].out_of_fold(shop.data, split, worker.features)
+        _save(shop.path(key), {"rows": torch.from_numpy(rows)})
+    elif key.recipe in FROZEN and split:
+        pooled = shop.read(PRETRAINED).pooled
+        rows = FROZEN[key.recipe].out_of_fold(shop.data, pooled, split)
+        _save(shop.path(key), {"rows": torch.from_numpy(rows)})
+    else:
+        _write(shop.path(key), _RECIPES[key.recipe](worker, key))
+
+
+def _write(path: Path, fitted: Fitted) -> None:
+    voltages, pooled = torch.from_numpy(fitted.voltages), torch.from_numpy(fitted.pooled)
+    _save(path, {"voltages": voltages, "pooled": pooled, "state": fitted.state})
+
+
+def _save(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_suffix(f".{time.time_ns()}.part")
+    torch.save(content, partial)
+    partial.replace(path)
+
+
+def _read(path: Path) -> Fitted:
+    saved = torch.load(path, weights_only=True)
+    return Fitted(saved["voltages"].numpy(), saved["pooled"].numpy(), saved["state"])
+
+
+def _pretrained(worker: _Worker, key: PartKey) -> Fitted:
+    shop = worker.shop
+    graphs = worker.graphs_of(INSERTION, with_pool=True)
+    options = shop.options.pretrain
+    network = pretrain(graphs, shop.hosts.pool, shop.hosts.targets, worker.table, options)
+    del key
+    return _fitted(network, worker.graphs_of(INSERTION))
+
+
+def _distilled(worker: _Worker, key: PartKey) -> Fitted:
+    graphs = worker.graphs_of(INSERTION)
+    start = Network(worker.table, INSERTION)
+    state = worker.shop.read(PRETRAINED).state
+    if state is None:
+        raise TypeError("the pre-trained part holds no weights")
+    start.load_state_dict(state)
+    return _fitted(_finetuned(worker, key, start, graphs, with_insertion=True), graphs)
+
+
+def _pooled_ions(worker: _Worker, key: PartKey) -> Fitted:
+    graphs = worker.graphs_of(SHARED)
+    return _fitted(_finetuned(worker, key, None, graphs, with_insertion=False), graphs)
+
+
+def _pooled_ions_with_site(worker: _Worker, key: PartKey) -> Fitted:
+    graphs = worker.graphs_of(INSERTION)
+    return _fitted(_finetuned(worker, key, None, graphs, with_insertion=False), graphs)
+
+
+def _finetuned(
+    worker: _Worker,
+    key: PartKey,
+    start: Network | None,
+    graphs: GraphBatch,
+    *,
+    with_insertion: bool,
+) -> Network:
+    shop = worker.shop
+    rows = shop.training_rows(key)
+    ion = ion_index(shop.data)[rows]
+    return finetune(
+        start,
+        graphs,
+        (shop.data.host_of_row[rows], ion, shop.data.voltage[rows]),
+        shop.hosts.targets if with_insertion else None,
+        worker.table,
+        replace(shop.options.finetune, seed=key.seed),
+    )
+
+
+def _paper(worker: _Worker, key: PartKey) -> Fitted:
+    """Trunk on Li, frozen with its batch-norm statistics, the last two layers by ion."""
+    shop, data = worker.shop, worker.shop.data
+    graphs = worker.graphs_of(NEAREST)
+    rows = shop.training_rows(key)
+    own = rows[data.ion[rows] == PAPER_TRUNK_ION]
+    trunk, trunk_head = train_trunk(
+        graphs, data.host_of_row[own], data.voltage[own], worker.table, shop.options.paper_trunk
+    )
+    pooled = pooled_features(trunk, graphs)
+    heads = []
+    for symbol in ION_SYMBOLS:
+        own = rows[data.ion[rows] == symbol]
+        if symbol == PAPER_TRUNK_ION or len(set(data.group[own])) < 2:
+            heads.append(trunk_head)
+            continue
+        head, _ = fit_head(
+            pooled[data.host_of_row[own]], data.voltage[own], data.group[own], trunk_head,
+            shop.options.paper_head,
+        )  # fmt: skip
+        heads.append(head)
+    voltages = stack_heads(heads)(torch.from_numpy(pooled).float()).T.contiguous()
+    return Fitted(voltages.numpy(), pooled.astype(np.float32), None)
+
+
+def average_of(shop: Workshop, keys: Sequence[PartKey]) -> Fitted:
+    """The network whose weights are the mean of these parts' weights, fine-tuned from one start.
+
+    Wortsman et al., Model soups, ICML 2022: it does about as well as the mean of the networks'
+    predictions, at the cost of one.
+    """
+    path = shop.folder / f"averaged.{'+'.join(key.name for key in keys)}.pt"
+    if not path.exists():
+        states = [shop.read(key).state or {} for key in keys]
+        mean = {
+            name: torch.stack([state[name] for state in states]).mean(0)
+            if value.is_floating_point()
+            else value
+            for name, value in states[0].items()
+        }
+        network = Network(build_element_table(), INSERTION)
+        network.load_state_dict(mean)
+        graphs = build_graphs(shop.hosts.structures[: shop.hosts.n_labelled], INSERTION)
+        _write(path, _fitted(network, graphs))
+    return _read(path)
+
+
+def _fitted(network: Network, graphs: GraphBatch) -> Fitted:
+    outputs, pooled = predict_hosts(network, graphs, np.arange(len(graphs)))
+    return Fitted(
+        outputs[:, :, 0].astype(np.float32), pooled.astype(np.float32), network.state_dict()
+    )
+
+
+_RECIPES: dict[str, Callable[[_Worker, PartKey], Fitted]] = {
+    "pretrained": _pretrained,
+    "distilled": _distilled,
+    "pooled-ions": _pooled_ions,
+    "pooled-ions-site": _pooled_ions_with_site,
+    "paper": _paper,
+}
+
+
+def ion_index(data: LabelledElectrodes) -> NDArray[np.int64]:
+    """(r,) int64: index of each row's ion in `ION_SYMBOLS`."""
+    return np.array([ION_SYMBOLS.index(symbol) for symbol in data.ion], dtype=np.int64)
