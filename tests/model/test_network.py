@@ -125,8 +125,8 @@ def test_conditioned_shares_are_integrated_gradients_of_the_readout() -> None:
     readout, baseline = model.readout, torch.from_numpy(model.baseline)
     nodes = model.trunk(graph).double()
     pooled = readout.pool(nodes, graph)
-    shares = readout.shares(nodes, pooled, graph, baseline)
     voltages = readout.voltages(pooled, graph)
+    shares = readout.shares(nodes, pooled, voltages, graph, baseline)
     mean_gradient = torch.zeros(len(IONS), *pooled.shape).double()
     steps = 400
     for k in range(steps):

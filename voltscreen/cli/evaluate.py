@@ -70,8 +70,10 @@ def evaluate(
 
     path = model_path(name)
     _, card = read_card(name)
-    electrodes = _labels(data)
-    oof = _recomputed(data, labels, pool, workers) if rerun else OutOfFold.read(store_path(path))
+    if rerun:
+        electrodes, oof = _recomputed(data, labels, pool, workers)
+    else:
+        electrodes, oof = _labels(data), OutOfFold.read(store_path(path))
     report = build_report(electrodes, oof, oof.model_recipe)
     if as_json:
         print_json(
@@ -101,24 +103,32 @@ def _lists(report: CardReport) -> list[tuple[str, Sequence[Any]]]:
 
 
 def _labels(path: Path) -> LabelledElectrodes:
-    from voltscreen.errors import FileFormatError
     from voltscreen.train.dataset import load_electrodes
+
+    _refuse_missing(path)
+    return load_electrodes(path)
+
+
+def _refuse_missing(path: Path) -> None:
+    from voltscreen.errors import FileFormatError
 
     if not path.exists():
         raise FileFormatError(
             f"there are no data at {path}: the labels are not part of voltscreen; give the "
             "folder with electrodes.csv by --data or in VOLTSCREEN_DATA"
         )
-    return load_electrodes(path)
 
 
-def _recomputed(data: Path, labels: Path, pool: Path | None, workers: int) -> OutOfFold:
-    """All recipes on all folds anew; finished parts under the home are used again."""
+def _recomputed(
+    data: Path, labels: Path, pool: Path | None, workers: int
+) -> tuple[LabelledElectrodes, OutOfFold]:
+    """The labels, and all recipes on all folds anew; finished parts are used again."""
     from voltscreen.train.recipe import rerun_out_of_fold
 
+    _refuse_missing(data)
     run = training_run(data, labels, pool, workers)
     with PartsBar() as bar:
-        return rerun_out_of_fold(run, bar.update)
+        return run.data, rerun_out_of_fold(run, bar.update)
 
 
 def _print_recipes(report: CardReport, oof: OutOfFold) -> None:

@@ -61,7 +61,7 @@ def show_model(
 ) -> None:
     """Print a model card: data, recipe, held-out errors, limits."""
     from voltscreen.model import read_card
-    from voltscreen.train.report import CardReport
+    from voltscreen.train.report import report_of
 
     model_id, card = read_card(name)
     if as_json:
@@ -70,13 +70,7 @@ def show_model(
     typer.echo(f"id: {model_id}")
     typer.echo(card.to_yaml(lists=False))
     if card.ladder:
-        report = CardReport(
-            ladder=card.ladder,
-            comparisons=card.comparisons,
-            coverage=card.coverage,
-            domain_curve=card.domain_curve,
-        )
-        print_evaluation(report, card.own_recipe)
+        print_evaluation(report_of(card), card.own_recipe)
 
 
 @model_app.command("import")

@@ -44,8 +44,8 @@ def train(
     from voltscreen.model import save_model
     from voltscreen.model.catalog import user_model_path
     from voltscreen.train.out_of_fold import store_path
-    from voltscreen.train.recipe import MODEL_RECIPE, train_model
-    from voltscreen.train.report import build_report
+    from voltscreen.train.recipe import train_model
+    from voltscreen.train.report import report_of
 
     path = output or user_model_path(name)
     run = training_run(data, labels, pool, workers)
@@ -57,5 +57,5 @@ def train(
         model, out_of_fold = train_model(run, name, progress=bar.update)
     save_model(model, path)
     out_of_fold.write(store_path(path))
-    print_evaluation(build_report(run.data, out_of_fold, MODEL_RECIPE), MODEL_RECIPE)
+    print_evaluation(report_of(model.card), model.card.own_recipe)
     say(f"Wrote {path} (id {model.id}). Its card: voltscreen model show {path}")

@@ -116,7 +116,12 @@ class IonConditionedReadout(Readout):
         return self._voltage(inputs)
 
     def shares(
-        self, nodes: Tensor, pooled: Tensor, graph: GraphTensors, baseline: Tensor
+        self,
+        nodes: Tensor,
+        pooled: Tensor,
+        voltages: Tensor,
+        graph: GraphTensors,
+        baseline: Tensor,
     ) -> Shares:
         """By atom V(p0) and the atom's own features and its part of the volume; the rest by site.
 
@@ -138,7 +143,7 @@ class IonConditionedReadout(Readout):
         local = torch.einsum("af,xaf->xa", features, gradient[:, owner, :n_atom_features])
         local = local + (self._voltage(start + from_ion) + change[:, :, volume])[:, owner]
         site = change[:, :, n_atom_features:volume].sum(2) + change[:, :, volume + 1 :].sum(2)
-        return share_evenly(local, site, self._voltage(from_host + from_ion), graph)
+        return share_evenly(local, site, voltages, graph)
 
     def _of_host(self, pooled: Tensor) -> Tensor:
         """(b, h): what the pooled features give to the first hidden layer."""

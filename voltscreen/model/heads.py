@@ -72,7 +72,12 @@ class IonHeads(Readout):
         return voltages
 
     def shares(
-        self, nodes: Tensor, pooled: Tensor, graph: GraphTensors, baseline: Tensor
+        self,
+        nodes: Tensor,
+        pooled: Tensor,
+        voltages: Tensor,
+        graph: GraphTensors,
+        baseline: Tensor,
     ) -> Shares:
         """V_i = V(p0) + (v_i - p0) . g, whose mean is V; nothing belongs to a site."""
         gradient = pooled.new_zeros(len(self.mean), *pooled.shape)
@@ -82,5 +87,4 @@ class IonHeads(Readout):
         owner = graph.structure_of_node[atoms]
         local = torch.einsum("af,xaf->xa", nodes[atoms] - baseline, gradient[:, owner])
         local = local + self(baseline[None])
-        voltages = self(pooled)
         return share_evenly(local, torch.zeros_like(voltages), voltages, graph)

@@ -145,7 +145,7 @@ def _predict_chunk(
         pooled = model.readout.pool(nodes, graph)
         voltage = model.readout.voltages(pooled, graph)
         baseline = torch.from_numpy(model.baseline).to(model.device)
-        shares = model.readout.shares(nodes, pooled, graph, baseline)
+        shares = model.readout.shares(nodes, pooled, voltage, graph, baseline)
         atoms = nodes[~graph.is_site].cpu().numpy()
     voltages, features = voltage.cpu().numpy(), pooled.cpu().numpy()
     additives = shares.atoms.cpu().numpy().astype(np.float32)

@@ -42,9 +42,14 @@ class Readout(nn.Module, ABC):
 
     @abstractmethod
     def shares(
-        self, nodes: Tensor, pooled: Tensor, graph: GraphTensors, baseline: Tensor
+        self,
+        nodes: Tensor,
+        pooled: Tensor,
+        voltages: Tensor,
+        graph: GraphTensors,
+        baseline: Tensor,
     ) -> Shares:
-        """Integrated gradients of the voltage from a baseline (p,), by atom and site.
+        """Integrated gradients of the voltages (x, b) from a baseline (p,), by atom and site.
 
         Sundararajan, Taly, Yan, ICML 2017. On the straight line from baseline to pooled vector
         V(p) = V(p0) + sum_k (p_k - p0_k) g_k, where g is the mean gradient on the line; since

@@ -27,6 +27,7 @@ POOL_LABELS = "insertion-labels-pool.parquet"
 ELECTRODE_LABELS = "insertion-labels-electrodes.parquet"
 QUANTITIES = ("insertion_energy", "ion_site_energy", "host_shift", "moment_change")
 N_CRYSTAL = 64
+_STRUCTURE_COLUMNS = ("lattice", "frac_coords", "atomic_numbers")
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,9 +145,9 @@ def _pool_structures(table: pd.DataFrame, pool: Path) -> list[PackedStructure]:
     if not len(table):
         return []
     try:
-        ids = pq.read_table(pool, columns=["material_id"])["material_id"].to_pylist()
-        place = {material_id: i for i, material_id in enumerate(ids)}
-        rows = pq.read_table(pool).take([place[host_id] for host_id in table["host_id"]])
+        every = pq.read_table(pool, columns=["material_id", *_STRUCTURE_COLUMNS])
+        place = {host_id: i for i, host_id in enumerate(every["material_id"].to_pylist())}
+        rows = every.take([place[host_id] for host_id in table["host_id"]])
     except (OSError, pa.ArrowInvalid) as error:
         raise FileFormatError(f"cannot read the pool's structures from {pool}: {error}") from None
     except KeyError as error:
@@ -155,7 +156,7 @@ def _pool_structures(table: pd.DataFrame, pool: Path) -> list[PackedStructure]:
             "another release of the pool; make the labels anew with `voltscreen refine label`"
         ) from None
     structures = []
-    columns = (rows[name].to_pylist() for name in ("lattice", "frac_coords", "atomic_numbers"))
+    columns = (rows[name].to_pylist() for name in _STRUCTURE_COLUMNS)
     for lattice, coords, numbers, removed in zip(*columns, table["removed"], strict=True):
         structure = PackedStructure.from_arrays(lattice, coords, numbers)
         if removed:

@@ -100,6 +100,11 @@ class Workshop:
     options: Options
     folder: Path
 
+    @cached_property
+    def insertion_graphs(self) -> GraphBatch:
+        """Graphs of the labelled hosts, insertion sites included."""
+        return build_graphs(self.hosts.structures[: self.hosts.n_labelled], INSERTION)
+
     def path(self, key: PartKey) -> Path:
         """File of a part."""
         return self.folder / f"{key.name}.pt"
@@ -307,8 +312,7 @@ def average_of(shop: Workshop, keys: Sequence[PartKey]) -> Fitted:
         }
         network = Network(build_element_table(), INSERTION)
         network.load_state_dict(mean)
-        graphs = build_graphs(shop.hosts.structures[: shop.hosts.n_labelled], INSERTION)
-        _write(path, _fitted(network, graphs))
+        _write(path, _fitted(network, shop.insertion_graphs))
     return _read(path)
 
 

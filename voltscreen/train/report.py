@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from voltscreen.errors import FileFormatError
 from voltscreen.ions import ION_SYMBOLS
-from voltscreen.model.card import Comparison, CoverageEntry, DomainDecile, LadderEntry
+from voltscreen.model.card import Comparison, CoverageEntry, DomainDecile, LadderEntry, ModelCard
 from voltscreen.structures import Candidate, HostState, PackedStructure
 from voltscreen.train.dataset import LabelledElectrodes
 from voltscreen.train.evaluate import (
@@ -83,6 +83,16 @@ def build_report(data: LabelledElectrodes, oof: OutOfFold, recipe: str) -> CardR
         comparisons=report.comparisons(recipe),
         coverage=[entry for split, held in own for entry in report.coverage(split, held)],
         domain_curve=[entry for split, held in own for entry in report.domain_curve(split, held)],
+    )
+
+
+def report_of(card: ModelCard) -> CardReport:
+    """The lists that a card holds."""
+    return CardReport(
+        ladder=card.ladder,
+        comparisons=card.comparisons,
+        coverage=card.coverage,
+        domain_curve=card.domain_curve,
     )
 
 
