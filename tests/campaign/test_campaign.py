@@ -17,9 +17,9 @@ from voltscreen.campaign.status import campaign_status, failures
 from voltscreen.campaign.worker import WorkerId, parse_worker_name, work
 from voltscreen.errors import CampaignError
 from voltscreen.model import load_model, predict_candidates
+from voltscreen.process import ProcessId
 from voltscreen.store import ResultQuery, query_results
 from voltscreen.store.documents import BatchKind, CampaignState
-from voltscreen.store.process import ProcessId
 
 
 def pool(folder, count: int = 60, bad: bool = True):

@@ -12,8 +12,8 @@ from tests.campaign.test_campaign import pool, spec_of
 from voltscreen.campaign import control
 from voltscreen.campaign.status import campaign_status
 from voltscreen.campaign.worker import WorkerId, work
+from voltscreen.process import ProcessId
 from voltscreen.store.documents import CampaignState
-from voltscreen.store.process import ProcessId
 
 CHILD = """
 import os

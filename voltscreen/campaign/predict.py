@@ -13,6 +13,7 @@ import numpy as np
 
 from voltscreen.errors import StructureError
 from voltscreen.model import CandidatePrediction, VoltageModel, predict_candidates
+from voltscreen.process import ProcessId
 from voltscreen.store import Store, unpack
 from voltscreen.store.connection import find_by_ids, insert_new
 from voltscreen.store.documents import (
@@ -26,7 +27,6 @@ from voltscreen.store.documents import (
     now,
     voltage_id,
 )
-from voltscreen.store.process import ProcessId
 from voltscreen.structures import PackedStructure
 
 CHUNK = 200

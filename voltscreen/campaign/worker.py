@@ -15,7 +15,7 @@ from fireworks import FWorker
 from fireworks.core.rocket_launcher import launch_rocket
 
 from voltscreen.campaign.launchpad import VoltscreenLaunchPad, open_launchpad, quiet_fireworks
-from voltscreen.store.process import ProcessId
+from voltscreen.process import ProcessId
 
 HEARTBEAT_SECONDS = 20.0
 POLL_SECONDS = 0.3

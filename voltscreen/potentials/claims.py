@@ -11,9 +11,10 @@ import contextlib
 import fcntl
 import os
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+
+from voltscreen.process import ProcessId
 
 _GUARD = ".guard"
 
@@ -64,18 +65,5 @@ def holder(path: Path) -> str | None:
 
 def _signature(pid: int) -> str:
     """`machine|pid|start time`, the start time empty where no such process runs."""
-    return f"{socket.gethostname()}|{pid}|{_start_time(pid)}"
-
-
-def _start_time(pid: int) -> str:
-    """When a process started, as the system tells it; empty when it does not run."""
-    if Path("/proc/self/stat").exists():
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-        except OSError:
-            return ""
-        # The name in parentheses may itself hold blanks and parentheses.
-        fields = stat.rpartition(")")[2].split()
-        return "" if fields[0] in "ZX" else fields[19]
-    command = ["ps", "-o", "lstart=", "-p", str(pid)]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    process = ProcessId.of(pid)
+    return f"{socket.gethostname()}|{pid}|{process.started if process else ''}"

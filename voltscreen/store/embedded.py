@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from voltscreen.errors import DatabaseError, MissingPackageError
-from voltscreen.store.process import ProcessId, command_line
+from voltscreen.process import ProcessId, command_line
 
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
