@@ -18,7 +18,7 @@ $(STAMP): requirements.lock pyproject.toml
 	touch $(STAMP)
 
 screen: install
-	$(BIN)/voltscreen screen workflows/known-hosts.yaml
+	$(BIN)/voltscreen screen --replace workflows/known-hosts.yaml
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -39,15 +39,26 @@ def register(store: Store, spec: CampaignSpec) -> CampaignDocument:
         except DuplicateKeyError:
             return register(store, spec)
         return document
+    if reason := begun_otherwise(store, spec):
+        raise CampaignError(
+            f"{reason}: give the spec another name, or start anew with `voltscreen screen "
+            f"--replace` or after `voltscreen campaign delete {spec.name}`"
+        )
+    return CampaignDocument.from_mongo(known)
+
+
+def begun_otherwise(store: Store, spec: CampaignSpec) -> str | None:
+    """Why the campaign of this name is not that of the spec; None when it is, or there is none."""
+    known = store.campaigns.find_one({"_id": spec.name})
+    if known is None:
+        return None
     document = CampaignDocument.from_mongo(known)
     if document.spec_hash != spec.hash:
-        raise CampaignError(
-            f"campaign {spec.name!r} exists with another spec: give this one another name, "
-            f"or compare with `voltscreen campaign status {spec.name} --json`"
-        )
+        return f"campaign {spec.name!r} exists with another spec"
+    model_id, _ = read_card(spec.model)
     if document.model_id != model_id:
-        raise CampaignError(
+        return (
             f"campaign {spec.name!r} was made with model {document.model_id}, and "
-            f"{spec.model!r} is now {model_id}: give the spec another name"
+            f"{spec.model!r} is now {model_id}"
         )
-    return document
+    return None

@@ -101,6 +101,20 @@ def cancel(name: Name) -> None:
     say(f"Cancelled campaign {name!r}; {count} Fireworks were taken back.")
 
 
+@campaign_app.command("delete")
+def delete(name: Name) -> None:
+    """Forget a campaign, its batches and rankings; structures and voltages are kept."""
+    from voltscreen.campaign.forget import forget_campaign
+    from voltscreen.campaign.launchpad import open_launchpad
+    from voltscreen.errors import CampaignError
+    from voltscreen.store import connect
+
+    with connect() as store, contextlib.closing(open_launchpad()) as launchpad:
+        if not forget_campaign(store, launchpad, name):
+            raise CampaignError(f"there is no campaign {name!r}: see `voltscreen campaign list`")
+    say(f"Deleted campaign {name!r}; its structures and voltages are kept.")
+
+
 @campaign_app.command("status")
 def status(name: Name, as_json: JsonOption = False) -> None:
     """Where a campaign stands, and what failed."""

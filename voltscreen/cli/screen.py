@@ -22,12 +22,21 @@ def screen(
         int, typer.Option("--workers", "-w", min=1, help="Worker processes on this machine.")
     ] = 1,
     top: Annotated[int, typer.Option("--top", min=1, help="Rows of each table.")] = 15,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Start anew if the campaign was begun with another spec or model; structures "
+            "and voltages are kept.",
+        ),
+    ] = False,
 ) -> None:
     """Submit a campaign, work it here to the end, and print the ranked candidates.
 
     Example: voltscreen screen workflows/known-hosts.yaml
     """
     from voltscreen.campaign import control
+    from voltscreen.campaign.forget import replace_campaign
     from voltscreen.campaign.launchpad import open_launchpad
     from voltscreen.campaign.spec import load_spec
     from voltscreen.campaign.status import campaign_status
@@ -39,6 +48,8 @@ def screen(
     exit_code = 0
     with connect() as store:
         with contextlib.closing(open_launchpad()) as launchpad:
+            if replace and replace_campaign(store, launchpad, loaded):
+                say(f"Campaign {loaded.name!r} was begun otherwise and is started anew.")
             submission = control.submit(store, launchpad, loaded)
             waiting = bool(control.open_fireworks(launchpad, loaded.name))
         say(submission.message)
