@@ -28,7 +28,8 @@ test: install
 DATA ?= ../shared/data
 train: install
 	$(BIN)/voltscreen model train --name default --data $(DATA) --labels training --workers 2 \
-		--output voltscreen/model/weights/default.safetensors
+		--output voltscreen/model/weights/default.safetensors \
+		--save-pretrained training/pretrained.safetensors
 
 lint: install
 	$(BIN)/ruff check .

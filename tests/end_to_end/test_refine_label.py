@@ -10,7 +10,7 @@ import time
 import pandas as pd
 import pytest
 
-from tests.potentials.helpers import METALS, layered_host, lonely_atom
+from tests.potentials.helpers import METALS, layered_host, lonely_atom, with_ions
 from voltscreen.potentials.labelling import read_labels
 from voltscreen.structures import PackedStructure
 
@@ -98,3 +98,47 @@ def test_hosts_picked_from_a_list_with_failures_counted_and_merged(run, pool, tm
         assert refused.returncode == 2
         assert refused.stderr.startswith("Error: ")
         assert refused.stderr.count("\n") == 1
+
+
+def test_topotactic_voltages_of_the_structures_that_hold_ions(run, pool, tmp_path) -> None:
+    table = pd.read_parquet(pool)
+    more = with_ions()
+    row = {
+        "material_id": "mp-2", "lattice": more.lattice.ravel(),
+        "atomic_numbers": more.atomic_numbers, "frac_coords": more.frac_coords.ravel(),
+    }  # fmt: skip
+    pd.concat([table, pd.DataFrame([row])]).to_parquet(pool)
+    hosts, folder = tmp_path / "hosts.csv", tmp_path / "voltages"
+    assert run("refine", "hosts", "--parquet", pool, "--output", hosts).returncode == 2
+    chosen = run("refine", "hosts", "--parquet", pool, "--with-ions", "--output", hosts)
+    assert chosen.returncode == 0, chosen.stderr
+    assert set(pd.read_csv(hosts)["host_id"]) == {"mp-1", "mp-2"}
+
+    done = run("refine", "voltage", "--parquet", pool, "--hosts", hosts, "--output", folder)
+    assert done.returncode == 0, done.stderr
+    assert "2 hosts: 3 labels, 0 failed" in done.stderr
+    found = {row["host_id"]: row for row in read_labels(folder).to_pylist()}
+    assert found["mp-1"]["ions"] == ["Mg"]
+    assert found["mp-2"]["ions"] == ["Li", "Mg"]
+    assert found["mp-2"]["count"] == [1, 1]
+
+    other = run("refine", "label", "--parquet", pool, *IONS, "--output", folder)
+    assert other.returncode == 2
+    assert "was begun for other labels (kind is topotactic, not insertion" in other.stderr
+    hosts.write_text("host_id\nmp-22\nmp-1\n")
+    listed = run(
+        "refine", "voltage", "--parquet", pool, "--hosts", hosts, "--ions", "Mg",
+        "--output", tmp_path / "listed",
+    )  # fmt: skip
+    assert listed.returncode == 1
+    assert "Failed: 1 hosts, no working ion to take out" in listed.stderr
+
+
+def test_a_table_of_labels_is_the_list_of_its_hosts_and_ions(run, pool, tmp_path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = ["refine", "label", "--parquet", pool]
+    assert run(*options, "--limit", 3, "--ions-per-host", 2, "--output", first).returncode == 0
+    assert run("refine", "merge", first, tmp_path / "labels.parquet").returncode == 0
+    again = run(*options, "--hosts", tmp_path / "labels.parquet", "--output", second)
+    assert again.returncode == 0, again.stderr
+    assert read_labels(second).equals(read_labels(first))

@@ -13,7 +13,7 @@ from voltscreen.model.element_table import build_element_table
 from voltscreen.model.heads import IonHeads
 from voltscreen.model.local_voltage import LinearLocal
 from voltscreen.model.trunk import Trunk
-from voltscreen.model.uncertainty import Intervals, fit_domain
+from voltscreen.model.uncertainty import Domain, Intervals, find_neighborhood
 from voltscreen.model.voltage_model import VoltageModel
 from voltscreen.structures import PackedStructure
 
@@ -71,10 +71,15 @@ def small_model(seed: int = 0, spec: GraphSpec = NEAREST, *, trained: bool = Tru
             np.array([0.5, 0.6, 0.7]),
             np.array([0.7, 0.8, 0.9]),
             np.array([0.9, 1.0, 1.1]),
-            0.5,
         )
         if trained
         else None,
-        domain=fit_domain(rng.uniform(0, 1, (30, p)), np.ones((3, 30), bool)) if trained else None,
+        domain=_random_domain(rng, p) if trained else None,
         card=card,
     )
+
+
+def _random_domain(rng: np.random.Generator, n_pooled: int) -> Domain:
+    labels, voltages = rng.uniform(1, 4, (2, 3, 30))
+    neighborhood = find_neighborhood(rng.uniform(0, 1, (30, n_pooled)), labels, voltages)
+    return Domain.of(neighborhood, np.array([0.3, 0.3, 0.2]))

@@ -6,10 +6,10 @@ import torch
 
 from tests.model.helpers import IONS, random_crystal, small_model
 from voltscreen.errors import ModelError
-from voltscreen.graph import INSERTION, NEAREST, PAPER
+from voltscreen.graph import INSERTION, NEAREST, PAPER, build_graphs
 from voltscreen.model import predict_candidates
 from voltscreen.model.local_voltage import fit_linear_local
-from voltscreen.model.uncertainty import MAX_DISTANCE
+from voltscreen.model.trunk import GraphTensors
 from voltscreen.structures import HostState, PackedStructure
 
 
@@ -94,8 +94,10 @@ def test_undercoordinated_atoms_are_counted() -> None:
 def test_intervals_and_domain_come_from_the_model() -> None:
     model = small_model()
     found = predict_candidates(model, [random_crystal(0)])[0].ions["Mg"]
-    wider = found.sd / 0.6
-    assert 1 < wider <= 1 + 0.51 * MAX_DISTANCE
+    graph = GraphTensors.from_batch(build_graphs([random_crystal(0)], NEAREST), model.device)
+    pooled = model.readout.pool(model.trunk(graph).double(), graph)
+    wider = model.domain.difficulty(pooled.numpy())[IONS.index("Mg"), 0]
+    assert found.sd == pytest.approx(0.6 * wider)
     for low, high, half in ((found.lo80, found.hi80, 0.8), (found.lo90, found.hi90, 1.0)):
         assert high - found.voltage == pytest.approx(half * wider)
         assert found.voltage - low == pytest.approx(half * wider)

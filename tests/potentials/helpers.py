@@ -19,3 +19,10 @@ def layered_host(metal: int = 22, anion: int = 16) -> PackedStructure:
 def lonely_atom() -> PackedStructure:
     """Neon without neighbours: no potential can say anything of it."""
     return PackedStructure.from_arrays([[12, 0, 0], [0, 12, 0], [0, 0, 12]], [[0, 0, 0]], [10])
+
+
+def with_ions() -> PackedStructure:
+    """The layered host with lithium and magnesium in its gap."""
+    host = layered_host()
+    sites = [*host.frac_coords, [0, 0, 0.5], [1 / 3, 2 / 3, 0.6]]
+    return PackedStructure.from_arrays(host.lattice, sites, [*host.atomic_numbers, 3, 12])

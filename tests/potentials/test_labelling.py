@@ -12,25 +12,26 @@ import sys
 import numpy as np
 import pytest
 
-from tests.potentials.helpers import METALS, layered_host, lonely_atom
+from tests.potentials.helpers import METALS, layered_host, lonely_atom, with_ions
 from voltscreen.errors import FileFormatError, VoltscreenError
 from voltscreen.potentials.claims import claim, guarded, holder
 from voltscreen.potentials.insertion import insertion_energies
+from voltscreen.potentials.jobs import InsertionJob, TopotacticJob
+from voltscreen.potentials.label_table import read_labels
 from voltscreen.potentials.labelling import (
-    LabelJob,
     label_batches,
     merge_labels,
     open_folder,
-    read_labels,
     read_manifest,
 )
+from voltscreen.potentials.topotactic import topotactic_voltages
 
 IONS = ("Li", "Zn")
 
 
-def jobs(count: int = 5) -> list[LabelJob]:
+def jobs(count: int = 5) -> list[InsertionJob]:
     return [
-        LabelJob(f"host-{metal}", layered_host(metal), IONS, "Mg" if metal == 23 else None)
+        InsertionJob(f"host-{metal}", layered_host(metal), IONS, "Mg" if metal == 23 else None)
         for metal in METALS[:count]
     ]
 
@@ -64,13 +65,31 @@ def test_a_row_holds_what_was_computed(potential, tmp_path) -> None:
 
 
 def test_a_host_that_fails_is_a_row_with_its_reason(potential, tmp_path) -> None:
-    listed = [jobs(1)[0], LabelJob("lonely", lonely_atom(), IONS)]
+    listed = [jobs(1)[0], InsertionJob("lonely", lonely_atom(), IONS)]
     label(potential, tmp_path, listed)
     good, bad = read_labels(tmp_path).to_pylist()
     assert good["error"] is None
     assert bad["host_id"] == "lonely"
     assert bad["error"].startswith("isolated atom")
     assert bad["insertion_energy"] is None
+
+
+def test_a_row_of_topotactic_voltages(potential, tmp_path) -> None:
+    structure = with_ions()
+    listed = [
+        TopotacticJob("both", structure, ("Li", "Mg")),
+        TopotacticJob("lonely", lonely_atom(), ("Li",)),
+    ]
+    label(potential, tmp_path, listed)
+    good, bad = read_labels(tmp_path).to_pylist()
+    expected = topotactic_voltages(potential, structure, ("Li", "Mg"))
+    assert (good["host_id"], good["n_atoms"], good["ions"]) == ("both", 5, ["Li", "Mg"])
+    assert good["count"] == [1, 1]
+    assert good["energy"] == pytest.approx(expected.energy, abs=1e-9)
+    np.testing.assert_allclose(good["voltage"], [v.voltage for v in expected.ions], atol=1e-5)
+    assert bad["error"].startswith("isolated atom")
+    assert bad["voltage"] is None
+    assert json.loads((tmp_path / "manifest.json").read_text())["kind"] == "topotactic"
 
 
 def test_a_rerun_labels_only_what_is_missing(potential, tmp_path) -> None:

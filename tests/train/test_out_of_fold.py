@@ -9,7 +9,7 @@ import pytest
 from tests.model.helpers import random_crystal
 from voltscreen.errors import FileFormatError
 from voltscreen.train.dataset import LabelledElectrodes
-from voltscreen.train.out_of_fold import OPTIONAL, OutOfFold, RecipeNote, store_path
+from voltscreen.train.out_of_fold import OPTIONAL, OutOfFold, store_path
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def data() -> LabelledElectrodes:
 def store(data) -> OutOfFold:
     store = OutOfFold.of(data, "network")
     backwards = np.arange(6)[::-1]
-    store.describe("network", "a network", 12.5)
+    store.describe("network", "a network")
     store.add(
         "network", "random", data.row_id[backwards], data.folds["random"][backwards],
         data.voltage[backwards] + 0.1, lo90=data.voltage[backwards] - 1,
@@ -64,7 +64,7 @@ def test_a_store_is_read_as_it_was_written(store, data, tmp_path) -> None:
     again = OutOfFold.read(path)
     assert again.recipes == ("network", "mean")
     assert again.splits("network") == ("random",)
-    assert again.notes == {"network": RecipeNote("a network", 12.5)}
+    assert again.descriptions == {"network": "a network"}
     assert (again.model_recipe, again.data_sha256) == ("network", data.sha256)
     for recipe, split in (("network", "random"), ("mean", "ion-Li")):
         one, other = store.get(recipe, split, data), again.get(recipe, split, data)

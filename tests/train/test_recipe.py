@@ -15,8 +15,8 @@ from voltscreen.train import recipe
 from voltscreen.train.dataset import LabelledElectrodes
 from voltscreen.train.distill import (
     FinetuneOptions,
-    InsertionTargets,
     Network,
+    PotentialTargets,
     PretrainOptions,
     finetune,
     predict_hosts,
@@ -24,13 +24,14 @@ from voltscreen.train.distill import (
     squash,
 )
 from voltscreen.train.heads import HeadOptions, fit_head
-from voltscreen.train.insertion_labels import TrainingHosts
-from voltscreen.train.parts import PRETRAINED, Options, PartKey, make_parts
+from voltscreen.train.parts import Options, PartKey, Step, make_parts, pretrained
 from voltscreen.train.recipe import MODEL_RECIPE, TrainingRun, rerun_out_of_fold, train_model
+from voltscreen.train.training_hosts import TrainingHosts
 from voltscreen.train.trunk import TrunkOptions, pooled_features, train_trunk
 
 QUICK = Options(
     PretrainOptions(epochs=2, batch_size=16),
+    FinetuneOptions(epochs=2, batch_size=16),
     FinetuneOptions(epochs=2, batch_size=16),
     TrunkOptions(epochs=1, batch_size=16),
     HeadOptions(max_steps=20),
@@ -54,12 +55,16 @@ def run(tmp_path_factory) -> TrainingRun:
     values = np.full((len(hosts), len(ION_SYMBOLS), 4), np.nan, np.float32)
     values[:, ::3] = (2 * share - 1)[:, None, None]
     rng = np.random.default_rng(0)
-    targets = InsertionTargets(
+    topotactic = np.full((len(hosts), len(ION_SYMBOLS)), np.nan, np.float32)
+    topotactic[N_HOSTS:, 1] = 2 * share[N_HOSTS:] - 1
+    targets = PotentialTargets(
+        topotactic,
         values,
         rng.normal(size=(len(hosts), 64)).astype(np.float32),
         [np.zeros(len(host), np.float32) for host in hosts],
     )
-    training = TrainingHosts(hosts, N_HOSTS, targets, N_POOL * 4, "sha256")
+    strange = np.arange(N_HOSTS, N_HOSTS + N_POOL - 2)
+    training = TrainingHosts(hosts, N_HOSTS, targets, strange, "sha256")
     return TrainingRun(data, training, tmp_path_factory.mktemp("parts"), 2, QUICK)
 
 
@@ -81,16 +86,23 @@ def quick_ladder():
 
 @pytest.fixture(scope="module")
 def trained(run, quick_ladder):
-    seen: list[tuple[str, int, int]] = []
-    model, store = train_model(run, "tiny", "command", lambda *a: seen.append(a))
+    seen: list[Step] = []
+    model, store = train_model(run, "tiny", "command", seen.append)
     return model, store, seen
 
 
 def test_a_trained_model_predicts_and_its_card_says_how_well(run, trained) -> None:
     model, store, seen = trained
-    assert {"pretrained.pool.all.0", "distilled.grouped.0.0", "paper.random.1.0"} <= {
-        name for name, *_ in seen
-    }
+    assert {
+        "pretrained.strange.all.0",
+        "pretrained.strange.all.1",
+        "distilled.grouped.0.0",
+        "paper.random.1.0",
+    } <= {step.part for step in seen if not step.epoch}
+    assert {(step.epoch, step.epochs) for step in seen if step.part == "distilled.grouped.0.0"} == {
+        (1, 2), (2, 2), (0, 0),
+    }  # fmt: skip
+    assert all(np.isfinite(step.loss) and step.done <= step.total for step in seen)
     assert model.ions == ION_SYMBOLS
     pooled = {
         (e.recipe, e.split): e for e in model.card.ladder if e.ion == "all" and e.rows == "all"
@@ -99,7 +111,7 @@ def test_a_trained_model_predicts_and_its_card_says_how_well(run, trained) -> No
     assert pooled[MODEL_RECIPE, "ion-Mg"].n == N_HOSTS
     for name in ("mean", "boosting", "paper", "pooled-ions", "frozen-ridge"):
         assert np.isfinite(pooled[name, "random"].mae)
-        assert store.notes[name].description
+        assert store.descriptions[name]
     assert model.card.data.rows == dict.fromkeys(ION_SYMBOLS, N_HOSTS)
     found = predict_candidates(model, run.data.hosts[:3], host_state=HostState.AS_GIVEN)
     for prediction in found:
@@ -110,8 +122,8 @@ def test_a_trained_model_predicts_and_its_card_says_how_well(run, trained) -> No
 
 
 def test_a_second_run_finds_every_part_and_gives_the_same_model(run, trained) -> None:
-    seen: list[tuple[str, int, int]] = []
-    again, _ = train_model(run, "tiny", "command", lambda *a: seen.append(a))
+    seen: list[Step] = []
+    again, _ = train_model(run, "tiny", "command", seen.append)
     assert seen == []
     assert again.id == trained[0].id
 
@@ -121,9 +133,9 @@ def test_a_missing_part_alone_is_made_again_and_comes_out_the_same(run, trained)
     key = PartKey("distilled", "grouped", 0, 1)
     before = shop.read(key)
     shop.path(key).unlink()
-    seen: list[str] = []
-    make_parts(shop, [key, PRETRAINED], 1, lambda name, *_: seen.append(name))
-    assert seen == [key.name]
+    seen: list[Step] = []
+    make_parts(shop, [key, pretrained(0)], 1, seen.append)
+    assert {step.part for step in seen} == {key.name}
     np.testing.assert_array_equal(shop.read(key).voltages, before.voltages)
 
 
@@ -133,13 +145,13 @@ def test_test_rows_leave_no_trace_in_the_parts_that_predict_them(run, trained, t
 
     fold = run.data.folds["grouped"]
     voltage = np.where(fold == 0, 9.0, run.data.voltage)
-    values = run.hosts.targets.values.copy()
+    values = run.hosts.targets.insertion.copy()
     tested = np.unique(run.data.host_of_row[fold == 0])
     values[tested] = 7.0
     other = replace(
         run,
         data=replace(run.data, voltage=voltage),
-        hosts=replace(run.hosts, targets=replace(run.hosts.targets, values=values)),
+        hosts=replace(run.hosts, targets=replace(run.hosts.targets, insertion=values)),
         folder=tmp_path,
     )
     for name in ("distilled", "paper", "pooled-ions-site"):
@@ -173,8 +185,10 @@ def test_pretraining_learns_what_finetuning_starts_from(run) -> None:
     options = PretrainOptions(epochs=40, batch_size=10, noise=0.0)
     network = pretrain(graphs, run.hosts.pool, run.hosts.targets, table, options)
     outputs, _ = predict_hosts(network, graphs, run.hosts.pool)
-    expected = run.hosts.targets.values[run.hosts.pool][:, 0, 0]
-    assert np.corrcoef(outputs[:, 0, 1], expected)[0, 1] > 0.8
+    insertion = run.hosts.targets.insertion[run.hosts.pool][:, 0, 0]
+    topotactic = run.hosts.targets.topotactic[run.hosts.pool][:, 1]
+    assert np.corrcoef(outputs[:, 1, 1], topotactic)[0, 1] > 0.8
+    assert np.corrcoef(outputs[:, 0, 2], insertion)[0, 1] > 0.8
     rows = (np.arange(5), np.zeros(5, int), np.full(5, 3.0))
     start = Network(table, INSERTION)
     start.load_state_dict(network.state_dict())

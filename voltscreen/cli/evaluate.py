@@ -17,6 +17,7 @@ from voltscreen.cli.training import (
     LabelsOption,
     PartsBar,
     PoolOption,
+    PretrainedOption,
     WorkersOption,
     training_run,
 )
@@ -24,6 +25,7 @@ from voltscreen.cli.training import (
 if TYPE_CHECKING:
     from voltscreen.train.dataset import LabelledElectrodes
     from voltscreen.train.out_of_fold import OutOfFold
+    from voltscreen.train.recipe import TrainingRun
     from voltscreen.train.report import CardReport, MeasuredSystem
 
 MAIN_SPLITS = ("grouped", "random")
@@ -57,6 +59,7 @@ def evaluate(
     ] = False,
     labels: LabelsOption = DEFAULT_LABELS,
     pool: PoolOption = None,
+    pretrained: PretrainedOption = None,
     workers: WorkersOption = 2,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,7 +74,9 @@ def evaluate(
     path = model_path(name)
     _, card = read_card(name)
     if rerun:
-        electrodes, oof = _recomputed(data, labels, pool, workers)
+        _refuse_missing(data)
+        run = training_run(data, labels, pool, pretrained, workers)
+        electrodes, oof = run.data, _recomputed(run)
     else:
         electrodes, oof = _labels(data), OutOfFold.read(store_path(path))
     report = build_report(electrodes, oof, oof.model_recipe)
@@ -80,7 +85,7 @@ def evaluate(
             {
                 "model": card.name,
                 "recipe": oof.model_recipe,
-                "recipes": {recipe: asdict(note) for recipe, note in oof.notes.items()},
+                "recipes": oof.descriptions,
                 "potential": card.potential,
                 **{key: [entry.model_dump() for entry in value] for key, value in _lists(report)},
             }
@@ -119,16 +124,12 @@ def _refuse_missing(path: Path) -> None:
         )
 
 
-def _recomputed(
-    data: Path, labels: Path, pool: Path | None, workers: int
-) -> tuple[LabelledElectrodes, OutOfFold]:
-    """The labels, and all recipes on all folds anew; finished parts are used again."""
+def _recomputed(run: TrainingRun) -> OutOfFold:
+    """All recipes on all folds anew; finished parts are used again."""
     from voltscreen.train.recipe import rerun_out_of_fold
 
-    _refuse_missing(data)
-    run = training_run(data, labels, pool, workers)
     with PartsBar() as bar:
-        return run.data, rerun_out_of_fold(run, bar.update)
+        return rerun_out_of_fold(run, bar.update)
 
 
 def _print_recipes(report: CardReport, oof: OutOfFold) -> None:
@@ -148,7 +149,7 @@ def _print_recipes(report: CardReport, oof: OutOfFold) -> None:
     recipes = sorted(oof.recipes, key=lambda recipe: errors.get((recipe, "grouped"), float("inf")))
     print_table(
         ["Recipe", ("Grouped", "right"), ("less the paper's", "right"), ("Random", "right"),
-         ("less the paper's", "right"), ("Time", "right")],
+         ("less the paper's", "right")],
         [
             [
                 f"{recipe} *" if recipe == oof.model_recipe else recipe,
@@ -159,7 +160,6 @@ def _print_recipes(report: CardReport, oof: OutOfFold) -> None:
                         number(errors.get((recipe, split)), 3), against.get((recipe, split), "–")
                     )
                 ),
-                _duration(oof.notes[recipe].seconds if recipe in oof.notes else None),
             ]
             for recipe in recipes
         ],
@@ -171,15 +171,9 @@ def _print_recipes(report: CardReport, oof: OutOfFold) -> None:
         "95 % interval (bootstrap over host chemical systems); a gain is where both are negative."
     )
     for recipe in recipes:
-        if recipe in oof.notes:
-            _note(f"  {recipe}: {oof.notes[recipe].description}")
+        if description := oof.descriptions.get(recipe):
+            _note(f"  {recipe}: {description}")
     typer.echo("")
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def print_evaluation(report: CardReport, recipe: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,9 +16,13 @@ from voltscreen.cli.training import (
     LabelsOption,
     PartsBar,
     PoolOption,
+    PretrainedOption,
     WorkersOption,
     training_run,
 )
+
+if TYPE_CHECKING:
+    from voltscreen.train.recipe import TrainingRun
 
 
 def register_training(model_app: typer.Typer) -> None:
@@ -31,6 +35,11 @@ def train(
     data: DataOption = DEFAULT_DATA,
     labels: LabelsOption = DEFAULT_LABELS,
     pool: PoolOption = None,
+    pretrained: PretrainedOption = None,
+    save_pretrained: Annotated[
+        Path | None,
+        typer.Option("--save-pretrained", help="Keep the pre-trained networks in this file."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="File to write instead of the user's models.")
     ] = None,
@@ -44,18 +53,27 @@ def train(
     from voltscreen.model import save_model
     from voltscreen.model.catalog import user_model_path
     from voltscreen.train.out_of_fold import store_path
-    from voltscreen.train.recipe import train_model
+    from voltscreen.train.recipe import train_model, write_pretrained
     from voltscreen.train.report import report_of
 
     path = output or user_model_path(name)
-    run = training_run(data, labels, pool, workers)
-    say(
-        f"{len(run.data)} electrodes on {len(run.data.hosts)} hosts; {run.hosts.n_labels} "
-        f"insertion energies of {len(run.hosts.pool)} pool hosts"
-    )
+    run = training_run(data, labels, pool, pretrained, workers)
+    say(f"{len(run.data)} electrodes on {len(run.data.hosts)} hosts; {_start(run)}")
     with PartsBar() as bar:
         model, out_of_fold = train_model(run, name, progress=bar.update)
     save_model(model, path)
     out_of_fold.write(store_path(path))
+    if save_pretrained is not None:
+        write_pretrained(run, save_pretrained)
     print_evaluation(report_of(model.card), model.card.own_recipe)
     say(f"Wrote {path} (id {model.id}). Its card: voltscreen model show {path}")
+
+
+def _start(run: TrainingRun) -> str:
+    if run.pretrained is not None:
+        return "starting from pre-trained networks"
+    energies, voltages = run.hosts.n_labels(run.hosts.strange)
+    return (
+        f"{energies} insertion energies and {voltages} topotactic voltages of "
+        f"{len(run.hosts.strange)} pool hosts"
+    )

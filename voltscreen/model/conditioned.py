@@ -12,14 +12,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from voltscreen.ions import WORKING_IONS
-from voltscreen.model.readout import Readout, Shares, quadrature, share_evenly
+from voltscreen.model.readout import Readout, Shares, by_atom, quadrature, share_evenly
 from voltscreen.model.trunk import N_FEATURES, GraphTensors, mean_pool, site_pool
 
 N_SCALARS = 3
 N_CONTEXT = 3
 N_HIDDEN, N_HIDDEN_2 = 128, 64
 N_ION_VECTOR = 16
-TARGETS = ("voltage", "insertion_energy", "ion_site_energy", "host_shift", "moment_change")
+TARGETS = (
+    "voltage",
+    "topotactic_voltage",
+    "insertion_energy",
+    "ion_site_energy",
+    "host_shift",
+    "moment_change",
+)
 TYPICAL_ATOMS = 20.0
 
 _TYPICAL_VOLUME = 14.0  # cubic angstrom an atom
@@ -122,25 +129,27 @@ class IonConditionedReadout(Readout):
         voltages: Tensor,
         graph: GraphTensors,
         baseline: Tensor,
+        wanted: Tensor,
     ) -> Shares:
         """By atom V(p0) and the atom's own features and its part of the volume; the rest by site.
 
         V(p0) is that of the mean host with the composition of this one: how much of the ion is
         left in the host is known to the head, and no atom's own.
         """
-        from_host, from_ion = self._of_host(pooled), self._of_ion(graph)
-        start = self._of_host(baseline[None])
-        slope = torch.zeros_like(from_ion)
-        for node, weight in quadrature():
-            slope += weight * self._slope(start + node * (from_host - start) + from_ion)
-        gradient = torch.matmul(slope, self.fc1.weight[:, : self.n_pooled])
+        start, from_ion = self._of_host(baseline[None]), self._of_ion(graph)
+        ion, host = torch.nonzero(wanted, as_tuple=True)
+        slope = self._mean_slope(
+            start + from_ion[ion, host], (self._of_host(pooled) - start)[host], ion
+        )
+        gradient = slope.new_zeros(*wanted.shape, self.n_pooled)
+        gradient[ion, host] = slope @ self.fc1.weight[:, : self.n_pooled].float()
         n_atom_features = 2 * N_FEATURES
         volume = 3 * N_FEATURES
         change = gradient * (pooled - baseline)
         atoms = ~graph.is_site
         owner = graph.structure_of_node[atoms]
         features = self.atom_features(nodes[atoms]) - baseline[:n_atom_features]
-        local = torch.einsum("af,xaf->xa", features, gradient[:, owner, :n_atom_features])
+        local = by_atom(features.float(), gradient[:, :, :n_atom_features], owner)
         local = local + (self._voltage(start + from_ion) + change[:, :, volume])[:, owner]
         site = change[:, :, n_atom_features:volume].sum(2) + change[:, :, volume + 1 :].sum(2)
         return share_evenly(local, site, voltages, graph)
@@ -163,16 +172,25 @@ class IonConditionedReadout(Readout):
         output = hidden @ self.out.weight[0] + self.out.bias[0]
         return self.mean[:, :1] + self.scale[:, :1] * output
 
-    def _slope(self, inputs: Tensor) -> Tensor:
-        """(x, b, h): dV by the first hidden layer's inputs."""
-        second = self.fc2(functional.silu(inputs))
-        back = _silu_slope(second) * (self.out.weight[0] * self.scale[:, :1, None])
-        return torch.matmul(back, self.fc2.weight) * _silu_slope(inputs)
+    def _mean_slope(self, start: Tensor, change: Tensor, ion: Tensor) -> Tensor:
+        """(r, h) float32: dV of ion (r,) by the first hidden layer's inputs, mean of the line
+        from start (r, h) to start + change (r, h).
+        """
+        start, change = start.float(), change.float()
+        weight, bias = self.fc2.weight.float(), self.fc2.bias.float()
+        out = (self.out.weight[0] * self.scale[ion, :1]).float()
+        total = torch.zeros_like(start)
+        for node, share in quadrature():
+            first, first_slope = _silu_and_slope(start + node * change)
+            _, second_slope = _silu_and_slope(functional.linear(first, weight, bias))
+            total += share * ((second_slope * out) @ weight) * first_slope
+        return total
 
 
-def _silu_slope(x: Tensor) -> Tensor:
+def _silu_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     gate = torch.sigmoid(x)
-    return gate * (1.0 + x * (1.0 - gate))
+    value = x * gate
+    return value, torch.addcmul(gate + value, gate, value, value=-1.0)
 
 
 def _descriptors(ions: tuple[str, ...]) -> Tensor:

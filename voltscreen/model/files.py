@@ -28,7 +28,7 @@ from voltscreen.model.trunk import Trunk
 from voltscreen.model.uncertainty import Domain, Intervals
 from voltscreen.model.voltage_model import VoltageModel
 
-FORMAT = "voltscreen-model-2"
+FORMAT = "voltscreen-model-3"
 
 
 _READOUTS: dict[str, Callable[[tuple[str, ...]], Readout]] = {
@@ -151,21 +151,15 @@ def _linear(arrays: dict[str, NDArray[Any]]) -> LinearLocal | None:
 
 
 def _intervals(arrays: dict[str, NDArray[Any]]) -> Intervals | None:
-    if "intervals.sd" not in arrays:
-        return None
-    sd, half80, half90, slope = (
-        arrays[f"intervals.{key}"] for key in ("sd", "half80", "half90", "slope")
-    )
-    return Intervals(sd, half80, half90, float(slope[0]))
+    found = _below("intervals.", arrays)
+    return Intervals(**found) if found else None
 
 
 def _domain(arrays: dict[str, NDArray[Any]]) -> Domain | None:
-    if "domain.hosts" not in arrays:
-        return None
-    return Domain(
-        center=arrays["domain.center"],
-        spread=arrays["domain.spread"],
-        hosts=arrays["domain.hosts"],
-        trained_on=arrays["domain.trained_on"].astype(np.bool_),
-        percentiles=arrays["domain.percentiles"],
-    )
+    found = _below("domain.", arrays)
+    return Domain.from_arrays(found) if found else None
+
+
+def _below(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The arrays whose names begin so, without it."""
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

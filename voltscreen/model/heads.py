@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from voltscreen.model.readout import Readout, Shares, quadrature, share_evenly
+from voltscreen.model.readout import Readout, Shares, by_atom, quadrature, share_evenly
 from voltscreen.model.trunk import GraphTensors, mean_pool
 
 N_HIDDEN = 128
@@ -78,13 +78,15 @@ class IonHeads(Readout):
         voltages: Tensor,
         graph: GraphTensors,
         baseline: Tensor,
+        wanted: Tensor,
     ) -> Shares:
         """V_i = V(p0) + (v_i - p0) . g, whose mean is V; nothing belongs to a site."""
+        del wanted
         gradient = pooled.new_zeros(len(self.mean), *pooled.shape)
         for node, weight in quadrature():
             gradient += weight * self.gradient(baseline + node * (pooled - baseline))
         atoms = ~graph.is_site
         owner = graph.structure_of_node[atoms]
-        local = torch.einsum("af,xaf->xa", nodes[atoms] - baseline, gradient[:, owner])
+        local = by_atom(nodes[atoms] - baseline, gradient, owner)
         local = local + self(baseline[None])
         return share_evenly(local, torch.zeros_like(voltages), voltages, graph)

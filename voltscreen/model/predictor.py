@@ -139,13 +139,16 @@ def _predict_chunk(
     results: list[CandidatePrediction],
 ) -> None:
     undercoordinated = graphs.n_undercoordinated
+    wanted = torch.tensor([[ion in job.ions for job in jobs] for ion in model.ions])
     with torch.inference_mode():
         graph = GraphTensors.from_batch(graphs, model.device)
         nodes = model.trunk(graph).double()
         pooled = model.readout.pool(nodes, graph)
         voltage = model.readout.voltages(pooled, graph)
         baseline = torch.from_numpy(model.baseline).to(model.device)
-        shares = model.readout.shares(nodes, pooled, voltage, graph, baseline)
+        shares = model.readout.shares(
+            nodes, pooled, voltage, graph, baseline, wanted.to(model.device)
+        )
         atoms = nodes[~graph.is_site].cpu().numpy()
     voltages, features = voltage.cpu().numpy(), pooled.cpu().numpy()
     additives = shares.atoms.cpu().numpy().astype(np.float32)
@@ -155,10 +158,10 @@ def _predict_chunk(
         linears = model.linear.local_voltages(atoms).astype(np.float32)
     percentile = uncertainty = None
     if model.domain:
-        distance = model.domain.distance(features)
-        percentile = model.domain.percentile(distance)
+        difficulty = model.domain.difficulty(features)
+        percentile = model.domain.percentile(difficulty)
         if model.intervals:
-            uncertainty = model.intervals.around(voltages, distance)
+            uncertainty = model.intervals.around(voltages, difficulty)
     offsets = np.concatenate(([0], np.cumsum(graphs.n_atoms)))
     for b, job in enumerate(jobs):
         span = slice(int(offsets[b]), int(offsets[b + 1]))

@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from voltscreen.model.trunk import GraphTensors
 
-QUADRATURE_NODES = 16
+QUADRATURE_NODES = 10
+"""They leave about 0.1 mV of an atom's share, far below what the model knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,11 @@ class Readout(nn.Module, ABC):
         voltages: Tensor,
         graph: GraphTensors,
         baseline: Tensor,
+        wanted: Tensor,
     ) -> Shares:
         """Integrated gradients of the voltages (x, b) from a baseline (p,), by atom and site.
+
+        Only those of wanted (x, b) bool need be right.
 
         Sundararajan, Taly, Yan, ICML 2017. On the straight line from baseline to pooled vector
         V(p) = V(p0) + sum_k (p_k - p0_k) g_k, where g is the mean gradient on the line; since
@@ -66,8 +71,15 @@ def quadrature() -> list[tuple[float, float]]:
     ]
 
 
+def by_atom(features: Tensor, gradient: Tensor, owner: Tensor) -> Tensor:
+    """(x, a): products of the atoms' features (a, f) and the gradients (x, b, f) of their
+    structures, owner (a,).
+    """
+    return torch.stack([(features * own[owner]).sum(dim=1) for own in gradient])
+
+
 def share_evenly(local: Tensor, site: Tensor, voltages: Tensor, graph: GraphTensors) -> Shares:
-    """Shares whose sum is the voltage: what the quadrature leaves (below 1e-5 V) goes to all.
+    """Shares whose sum is the voltage: what the quadrature leaves goes to all.
 
     Args:
         local: (x, a) volt; site and voltages: (x, b) volt.

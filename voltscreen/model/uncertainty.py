@@ -1,101 +1,74 @@
-"""How sure a prediction is: conformal intervals by ion, and distance from the training hosts."""
+"""How sure a prediction is: how hard its host is, and conformal intervals by ion.
+
+A host is hard when no training host is near it, when the labels of the nearest ones differ among
+themselves, and when the model fits those labels badly.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from voltscreen.model.nearest import nearest_hosts
+
 N_NEAREST = 5
 N_PERCENTILES = 101
-MAX_DISTANCE = 5.0
+SIGNS = ("distance", "roughness", "misfit")
+
+_LEAST_SPREAD = 0.1  # volt: labels are not known better
+_LEAST_MISFIT = 0.02
+_LEAST_ERROR = 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class Intervals:
-    """Conformal intervals by ion that widen with the distance from the training hosts.
+    """Conformal intervals by ion that widen with the difficulty of the host.
 
-    The half width is half80 or half90 of the ion, times 1 + slope d, where d is the distance of
-    `Domain.distance` (1 for a typical training host), at most `MAX_DISTANCE`.
+    The half width is half80 or half90 of the ion, times `Domain.difficulty`.
 
-    sd: (ions,) float64, volt: root mean square of held-out errors divided by their 1 + slope d.
-    half80, half90: (ions,) float64, volt, for 80 and 90 % nominal coverage. slope: no unit.
+    sd: (ions,) float64, volt: root mean square of held-out errors divided by their difficulty.
+    half80, half90: (ions,) float64, volt, for 80 and 90 % nominal coverage.
     """
 
     sd: NDArray[np.float64]
     half80: NDArray[np.float64]
     half90: NDArray[np.float64]
-    slope: float
-
-    def widening(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
-        """1 + slope d, of distances of any shape."""
-        return widening(distances, self.slope)
 
     def around(
-        self, voltages: NDArray[np.float64], distances: NDArray[np.float64]
+        self, voltages: NDArray[np.float64], difficulty: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """(5, ions, b): sd, lo80, hi80, lo90, hi90 in volt, of (ions, b) voltages and distances."""
-        width = self.widening(distances)
-        sd, half80, half90 = (half[:, None] * width for half in (self.sd, self.half80, self.half90))
+        """(5, ions, b): sd, lo80, hi80, lo90, hi90 in volt, of (ions, b) voltages."""
+        sd, half80, half90 = (
+            half[:, None] * difficulty for half in (self.sd, self.half80, self.half90)
+        )
         return np.stack(
             (sd, voltages - half80, voltages + half80, voltages - half90, voltages + half90)
         )
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
         """The fields by name, for a model file."""
-        return {
-            "sd": self.sd, "half80": self.half80, "half90": self.half90,
-            "slope": np.array([self.slope]),
-        }  # fmt: skip
-
-
-def widening(distances: NDArray[np.float64], slope: float) -> NDArray[np.float64]:
-    """1 + slope min(d, MAX_DISTANCE)."""
-    return 1.0 + slope * np.minimum(distances, MAX_DISTANCE)
-
-
-def fit_slope(errors: NDArray[np.float64], distances: NDArray[np.float64]) -> float:
-    """The slope of `widening` by which held-out absolute errors grow with distance.
-
-    Least squares of |error| on a (1 + slope d), not below 0; errors are first divided by their
-    ion's mean so that ions count alike.
-
-    Args:
-        errors: (r,) volt, already divided; distances: (r,).
-    """
-    d = np.minimum(distances, MAX_DISTANCE)
-    steepness, constant = np.polyfit(d, np.abs(errors), 1)
-    # A host on top of a training host still errs: no less than a tenth of the typical error.
-    constant = max(float(constant), 0.1 * float(np.abs(errors).mean()))
-    return max(0.0, float(steepness) / constant)
+        return {"sd": self.sd, "half80": self.half80, "half90": self.half90}
 
 
 def fit_intervals(
     errors: NDArray[np.float64],
-    distances: NDArray[np.float64],
+    difficulty: NDArray[np.float64],
     ion: NDArray[np.int64],
     n_ions: int,
 ) -> Intervals:
-    """Intervals from held-out errors (r,), distances (r,) and ion indices (r,)."""
-    scaled = np.abs(errors) / _mean_by(np.abs(errors), ion, n_ions)[ion]
-    slope = fit_slope(scaled, distances)
-    normal = errors / widening(distances, slope)
+    """Intervals from held-out errors (r,), volt, difficulties (r,) and ion indices (r,)."""
+    normal = errors / difficulty
     groups = [normal[ion == x] if (ion == x).any() else normal for x in range(n_ions)]
     return Intervals(
         sd=np.array([np.sqrt((own**2).mean()) for own in groups]),
         half80=np.array([conformal_half_width(own, 0.8) for own in groups]),
         half90=np.array([conformal_half_width(own, 0.9) for own in groups]),
-        slope=slope,
     )
-
-
-def _mean_by(
-    values: NDArray[np.float64], ion: NDArray[np.int64], n_ions: int
-) -> NDArray[np.float64]:
-    total = np.bincount(ion, values, n_ions)
-    return total / np.maximum(np.bincount(ion, minlength=n_ions), 1)
 
 
 def conformal_half_width(errors: NDArray[np.float64], coverage: float) -> float:
@@ -115,76 +88,153 @@ def conformal_half_width(errors: NDArray[np.float64], coverage: float) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Domain:
-    """The training hosts in feature space.
+class Neighborhood:
+    """The training hosts in feature space, and how well the model does among them.
 
     center, spread: (p,) float64, mean and standard deviation of the pooled features of all
     training hosts; hosts: (h, p) float32, standardised by them; trained_on: (ions, h) bool;
-    percentiles: (ions, 101) float64, percentiles 0 to 100 of the training hosts' own distances
-    to the others.
+    roughness: (ions, h) float32, log of the standard deviation of the labels (V) of the ion at
+    the host and those nearest to it; misfit: (h,) float32, log of the mean absolute difference
+    (V) between the host's labels and what the model says of it.
     """
 
     center: NDArray[np.float64]
     spread: NDArray[np.float64]
     hosts: NDArray[np.float32]
     trained_on: NDArray[np.bool_]
+    roughness: NDArray[np.float32]
+    misfit: NDArray[np.float32]
+
+    def signs(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(3, ions, b): log of the mean distance of pooled features (b, p) to the nearest
+        training hosts of each ion, then the mean roughness and misfit there.
+        """
+        points = ((pooled - self.center) / self.spread).astype(np.float32)
+        return self._signs(*nearest_hosts(points, self.hosts, self.trained_on, N_NEAREST))
+
+    @cached_property
+    def own_signs(self) -> list[NDArray[np.float64]]:
+        """By ion, (3, h'): the same of each training host of the ion against the others."""
+        every = self._signs(
+            *nearest_hosts(self.hosts, self.hosts, self.trained_on, N_NEAREST, apart=True)
+        )
+        return [every[:, x, used] for x, used in enumerate(self.trained_on)]
+
+    def _signs(
+        self, which: NDArray[np.int64], distances: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(3, ions, b), of the nearest hosts and their distances (ions, b, N_NEAREST)."""
+        there = which >= 0
+        count = there.sum(axis=2)
+        ion = np.arange(len(which))[:, None, None]
+
+        def mean(values: NDArray[Any]) -> NDArray[np.float64]:
+            averages: NDArray[np.float64] = np.where(there, values, 0.0).sum(axis=2) / count
+            return averages
+
+        near = np.log(np.maximum(mean(distances), 1e-6))
+        return np.stack((near, mean(self.roughness[ion, which]), mean(self.misfit[which])))
+
+
+def find_neighborhood(
+    pooled: NDArray[np.float64], labels: NDArray[np.float64], voltages: NDArray[np.float64]
+) -> Neighborhood:
+    """The neighbourhood of training hosts.
+
+    Args:
+        pooled: (h, p) features. labels: (ions, h), volt, NaN where a host has none for an ion;
+        an ion with fewer than two takes the labels of all. voltages: (ions, h), volt, what the
+        model says.
+    """
+    missed = np.abs(labels - voltages)
+    known = np.isfinite(labels)
+    rare = known.sum(axis=1) < 2
+    labels = np.where(rare[:, None], np.nanmean(labels, axis=0), labels)
+    known = np.isfinite(labels)
+    center, spread = pooled.mean(axis=0), np.maximum(pooled.std(axis=0), 1e-9)
+    hosts = ((pooled - center) / spread).astype(np.float32)
+    which, _ = nearest_hosts(hosts, hosts, known, N_NEAREST)
+    own = np.where(which >= 0, labels[np.arange(len(labels))[:, None, None], which], np.nan)
+    roughness = np.zeros(labels.shape, np.float32)
+    roughness[known] = np.log(np.nanstd(own[known], axis=1) + _LEAST_SPREAD)
+    misfit = np.log(np.nanmean(missed, axis=0) + _LEAST_MISFIT).astype(np.float32)
+    return Neighborhood(center, spread, hosts, known, roughness, misfit)
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """Where a model is at home: a neighbourhood, and what its signs say of the error.
+
+    weights: (3,) float64, of the signs, none negative; percentiles: (ions, 101) float64,
+    percentiles 0 to 100 of the weighted signs of the training hosts, each against the others.
+    """
+
+    neighborhood: Neighborhood
+    weights: NDArray[np.float64]
     percentiles: NDArray[np.float64]
 
-    def distance(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(ions, b): mean distance of pooled features (b, p) to the nearest training hosts of each
-        ion, in units of the training hosts' own median distance to each other.
-        """
-        points = (pooled - self.center) / self.spread
-        distances = _nearest_distances(points, self.hosts, self.trained_on, leave_one_out=False)
-        return distances / self.percentiles[:, [N_PERCENTILES // 2]]
+    @classmethod
+    def of(cls, neighborhood: Neighborhood, weights: NDArray[np.float64]) -> Domain:
+        """The domain of a neighbourhood with these weights."""
+        grid = np.linspace(0.0, 100.0, N_PERCENTILES)
+        own = [np.percentile(weights @ signs, grid) for signs in neighborhood.own_signs]
+        return cls(neighborhood, weights, np.stack(own))
 
-    def percentile(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(ions, b): where distances of `distance` stand among the training hosts' own, 0 to 100;
-        100 is farther than every training host is from the others.
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All fields by name, for a model file; the inverse is `from_arrays`."""
+        found = {item.name: getattr(self.neighborhood, item.name) for item in fields(Neighborhood)}
+        found["trained_on"] = found["trained_on"].astype(np.uint8)
+        return found | {"weights": self.weights, "percentiles": self.percentiles}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Domain:
+        """The domain that gave these arrays."""
+        own = {item.name: arrays[item.name] for item in fields(Neighborhood)}
+        own["trained_on"] = own["trained_on"].astype(np.bool_)
+        return cls(Neighborhood(**own), arrays["weights"], arrays["percentiles"])
+
+    def difficulty(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(ions, b): the error to expect of hosts with pooled features (b, p), in units of that
+        of the ion's median training host held out.
+        """
+        return self.difficulty_of(self.neighborhood.signs(pooled))
+
+    def difficulty_of(self, signs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(ions, b): the same, of signs (3, ions, b)."""
+        level = np.tensordot(self.weights, signs, axes=1)
+        difficulty: NDArray[np.float64] = np.exp(level - self.percentiles[:, [N_PERCENTILES // 2]])
+        return difficulty
+
+    def percentile(self, difficulty: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(ions, b): where difficulties stand among those of the training hosts, 0 to 100; 100
+        is harder than every training host.
         """
         grid = np.linspace(0.0, 100.0, N_PERCENTILES)
         return np.stack(
             [
-                np.interp(distance * own[N_PERCENTILES // 2], own, grid)
-                for distance, own in zip(distances, self.percentiles, strict=True)
+                np.interp(np.log(level) + own[N_PERCENTILES // 2], own, grid)
+                for level, own in zip(difficulty, self.percentiles, strict=True)
             ]
         )
 
 
-def fit_domain(pooled: NDArray[np.float64], trained_on: NDArray[np.bool_]) -> Domain:
-    """The domain of a model.
+def fit_weights(
+    errors: NDArray[np.float64], signs: NDArray[np.float64], ion: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(3,): by which the logarithm of held-out errors grows with the signs; none is negative.
+
+    Least squares within each ion, so that an ion with larger errors says nothing about signs.
 
     Args:
-        pooled: (h, p) features of the training hosts; trained_on: (ions, h).
+        errors: (r,) volt. signs: (3, r). ion: (r,) indices.
     """
-    center, spread = pooled.mean(axis=0), np.maximum(pooled.std(axis=0), 1e-9)
-    hosts = ((pooled - center) / spread).astype(np.float32)
-    distances = _nearest_distances(hosts.astype(np.float64), hosts, trained_on, leave_one_out=True)
-    grid = np.linspace(0.0, 100.0, N_PERCENTILES)
-    percentiles = np.stack(
-        [
-            np.percentile(distance[used], grid)
-            for distance, used in zip(distances, trained_on, strict=True)
-        ]
-    )
-    return Domain(center, spread, hosts, trained_on, percentiles)
+    from scipy.optimize import nnls
 
-
-def _nearest_distances(
-    points: NDArray[np.float64],
-    hosts: NDArray[np.float32],
-    trained_on: NDArray[np.bool_],
-    leave_one_out: bool,
-) -> NDArray[np.float64]:
-    """(ions, b): mean distance to the nearest training hosts of each ion."""
-    others = hosts.astype(np.float64)
-    squared = (points**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2.0 * points @ others.T
-    if leave_one_out:
-        np.fill_diagonal(squared, np.inf)
-    distances = np.sqrt(np.maximum(squared, 0.0))
-    nearest = []
-    for used in trained_on:
-        own = distances[:, used]
-        count = min(N_NEAREST, own.shape[1] - int(leave_one_out))
-        nearest.append(np.partition(own, count - 1, axis=1)[:, :count].mean(axis=1))
-    return np.stack(nearest)
+    size = np.log(np.abs(errors) + _LEAST_ERROR)
+    matrix = signs.T.copy()
+    for x in np.unique(ion):
+        own = ion == x
+        matrix[own] -= matrix[own].mean(axis=0)
+        size[own] -= size[own].mean()
+    weights: NDArray[np.float64] = nnls(matrix, size)[0]
+    return weights

@@ -67,13 +67,7 @@ class VoltageModel:
         if self.intervals:
             arrays |= {f"intervals.{k}": v for k, v in self.intervals.arrays().items()}
         if self.domain:
-            arrays |= {
-                "domain.center": self.domain.center,
-                "domain.spread": self.domain.spread,
-                "domain.hosts": self.domain.hosts,
-                "domain.trained_on": self.domain.trained_on.astype(np.uint8),
-                "domain.percentiles": self.domain.percentiles,
-            }
+            arrays |= {f"domain.{k}": v for k, v in self.domain.arrays().items()}
         tensors = {key: torch.from_numpy(np.ascontiguousarray(a)) for key, a in arrays.items()}
         for part, module in (("trunk", self.trunk), ("readout", self.readout)):
             for key, value in module.state_dict().items():

@@ -1,8 +1,9 @@
-"""The table of insertion labels: its columns, and reading and joining the files that hold it."""
+"""Tables of labels by a potential: columns, and reading and joining the files that hold them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -11,44 +12,65 @@ import pyarrow.parquet as pq
 
 from voltscreen.errors import FileFormatError
 from voltscreen.potentials.insertion import HostLabels
+from voltscreen.potentials.topotactic import TopotacticLabels
 
 PART_PATTERN = "labels-*.parquet"
 
-_SCHEMA = pa.schema(
-    [
-        ("host_id", pa.string()),
-        ("removed", pa.string()),  # element taken out of the structure of that id, or null
-        ("n_atoms", pa.int32()),  # of the host
-        ("site", pa.list_(pa.float32())),  # (3,) fractional
-        ("clearance", pa.float32()),  # angstrom
-        ("distance", pa.float32()),  # angstrom
-        ("host_energy", pa.float64()),  # eV
-        ("moments", pa.list_(pa.float16())),  # (n_atoms,) Bohr magneton
-        ("crystal", pa.list_(pa.float16())),  # (64,)
-        ("ions", pa.list_(pa.string())),  # the next four have a number for each
-        ("insertion_energy", pa.list_(pa.float32())),  # eV
-        ("ion_site_energy", pa.list_(pa.float32())),  # eV
-        ("host_shift", pa.list_(pa.float32())),  # eV
-        ("moment_change", pa.list_(pa.float32())),  # Bohr magneton
-        ("error", pa.string()),  # why the host has no labels, or null
-    ]
-)
 ION_COLUMNS = ("insertion_energy", "ion_site_energy", "host_shift", "moment_change")
 
 
-def table_of(rows: Sequence[dict[str, object]]) -> pa.Table:
-    """Rows from `labelled_row` and `failed_row` as a table."""
-    return pa.Table.from_pylist(list(rows), schema=_SCHEMA)
+class LabelKind(StrEnum):
+    """What a table holds."""
+
+    INSERTION = "insertion"
+    """Of hosts: the energy of one ion in the largest void."""
+    TOPOTACTIC = "topotactic"
+    """Of structures that hold ions: the voltage against themselves without them."""
 
 
-def labelled_row(
-    host_id: str, removed: str | None, n_atoms: int, labels: HostLabels
-) -> dict[str, object]:
-    """The row of a host that could be computed."""
+SCHEMAS = {
+    LabelKind.INSERTION: pa.schema(
+        [
+            ("host_id", pa.string()),
+            ("removed", pa.string()),  # element taken out of the structure of that id, or null
+            ("n_atoms", pa.int32()),  # of the host
+            ("site", pa.list_(pa.float32())),  # (3,) fractional
+            ("clearance", pa.float32()),  # angstrom
+            ("distance", pa.float32()),  # angstrom
+            ("host_energy", pa.float64()),  # eV
+            ("moments", pa.list_(pa.float16())),  # (n_atoms,) Bohr magneton
+            ("crystal", pa.list_(pa.float16())),  # (64,)
+            ("ions", pa.list_(pa.string())),  # the next four have a number for each
+            ("insertion_energy", pa.list_(pa.float32())),  # eV
+            ("ion_site_energy", pa.list_(pa.float32())),  # eV
+            ("host_shift", pa.list_(pa.float32())),  # eV
+            ("moment_change", pa.list_(pa.float32())),  # Bohr magneton
+            ("error", pa.string()),  # why the host has no labels, or null
+        ]
+    ),
+    LabelKind.TOPOTACTIC: pa.schema(
+        [
+            ("host_id", pa.string()),
+            ("n_atoms", pa.int32()),  # of the structure with its ions
+            ("energy", pa.float64()),  # eV, of the same
+            ("ions", pa.list_(pa.string())),  # the next three have a number for each
+            ("count", pa.list_(pa.int32())),  # of ions taken out
+            ("host_energy", pa.list_(pa.float64())),  # eV, of what is left
+            ("voltage", pa.list_(pa.float32())),  # V
+            ("error", pa.string()),  # why the structure, or an ion of it, has no label, or null
+        ]
+    ),
+}
+
+
+def table_of(rows: Sequence[dict[str, object]], kind: LabelKind) -> pa.Table:
+    """Rows of jobs of one kind as a table."""
+    return pa.Table.from_pylist(list(rows), schema=SCHEMAS[kind])
+
+
+def insertion_row(labels: HostLabels) -> dict[str, object]:
+    """What the table says of a host that could be computed."""
     return {
-        "host_id": host_id,
-        "removed": removed,
-        "n_atoms": n_atoms,
         "site": labels.site.frac_coords.tolist(),
         "clearance": labels.site.clearance,
         "distance": labels.site.distance,
@@ -60,9 +82,22 @@ def labelled_row(
     }
 
 
-def failed_row(host_id: str, removed: str | None, n_atoms: int, error: str) -> dict[str, object]:
-    """The row of a host that could not be computed, with the reason."""
-    return {"host_id": host_id, "removed": removed, "n_atoms": n_atoms, "error": error}
+def topotactic_row(labels: TopotacticLabels) -> dict[str, object]:
+    """What the table says of a structure that could be computed, of some of its ions at least."""
+    return {
+        "energy": labels.energy,
+        "ions": [label.ion for label in labels.ions],
+        "count": [label.count for label in labels.ions],
+        "host_energy": [label.host_energy for label in labels.ions],
+        "voltage": [label.voltage for label in labels.ions],
+        "error": "; ".join(f"{reason}: without {ion}" for ion, reason in labels.failed.items())
+        or None,
+    }
+
+
+def failed_row(error: str) -> dict[str, object]:
+    """What the table says of a structure that could not be computed."""
+    return {"error": error}
 
 
 def write_labels(table: pa.Table, path: Path) -> None:
@@ -106,6 +141,6 @@ def _read(path: Path, columns: Sequence[str] | None) -> pa.Table:
     except pa.ArrowException as error:
         raise FileFormatError(f"{path} is not a Parquet file: {error}") from None
     with file:
-        if not file.schema_arrow.equals(_SCHEMA):
-            raise FileFormatError(f"{path} holds no insertion labels: other columns")
+        if not any(file.schema_arrow.equals(schema) for schema in SCHEMAS.values()):
+            raise FileFormatError(f"{path} holds no labels: other columns")
         return file.read(columns=None if columns is None else list(columns))

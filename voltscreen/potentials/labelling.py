@@ -1,4 +1,4 @@
-"""Insertion labels of many hosts, in batches that survive a crash.
+"""Labels of many structures by a potential, in batches that survive a crash.
 
 A folder holds a manifest, one Parquet file for each finished batch of hosts, and claims (see
 `voltscreen.potentials.claims`) of the batches in hand. Several processes may work in it; a rerun
@@ -16,26 +16,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voltscreen.errors import FileFormatError, StructureError, VoltscreenError
+from voltscreen.errors import FileFormatError, VoltscreenError
 from voltscreen.potentials.claims import claim, guarded, holder
-from voltscreen.potentials.insertion import insertion_energies
+from voltscreen.potentials.jobs import Job
 from voltscreen.potentials.label_table import (
     PART_PATTERN,
-    failed_row,
-    labelled_row,
+    LabelKind,
     merge_labels,
     read_labels,
     table_of,
     write_labels,
 )
-from voltscreen.structures import PackedStructure
 
 if TYPE_CHECKING:
     from voltscreen.potentials.chgnet import ChgnetPotential
 
 __all__ = [
     "LabelFolder",
-    "LabelJob",
     "Manifest",
     "label_batches",
     "merge_labels",
@@ -53,30 +50,16 @@ _POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class LabelJob:
-    """A host to label.
-
-    host_id: id of the structure that the host was made from.
-    structure: the host itself.
-    ions: working ions to insert.
-    removed: element that was taken out of the structure of that id; None if it is as given.
-    """
-
-    host_id: str
-    structure: PackedStructure
-    ions: tuple[str, ...]
-    removed: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Manifest:
     """What a folder of labels holds when it is complete.
 
-    hosts: their number. host_list: hash of their ids, structures and ions, in order.
+    kind: of the labels. hosts: number of structures. host_list: hash of their ids, structures
+        and ions, in order.
     ions: all that occur. potential: name and version. batch_size: hosts in a file.
     label_version: rules of the labels.
     """
 
+    kind: str
     hosts: int
     host_list: str
     ions: tuple[str, ...]
@@ -101,7 +84,7 @@ class LabelFolder:
         """File of a finished batch."""
         return self.path / f"labels-{batch:06d}.parquet"
 
-    def jobs_of(self, batch: int, jobs: Sequence[LabelJob]) -> Sequence[LabelJob]:
+    def jobs_of(self, batch: int, jobs: Sequence[Job]) -> Sequence[Job]:
         """The jobs of a batch."""
         size = self.manifest.batch_size
         return jobs[batch * size : (batch + 1) * size]
@@ -129,7 +112,7 @@ class LabelFolder:
 
 
 def open_folder(
-    path: Path, jobs: Sequence[LabelJob], potential: str, batch_size: int = BATCH_SIZE
+    path: Path, jobs: Sequence[Job], potential: str, batch_size: int = BATCH_SIZE
 ) -> LabelFolder:
     """A new folder for these jobs, or the one that was begun for them.
 
@@ -140,10 +123,11 @@ def open_folder(
     Raises:
         VoltscreenError: the folder was begun for something else, or a host is listed twice.
     """
-    twice = len(jobs) - len({(job.host_id, job.removed) for job in jobs})
+    twice = len(jobs) - len({job.name for job in jobs})
     if twice:
         raise VoltscreenError(f"{twice} hosts are listed twice: give each host and ion once")
     wanted = Manifest(
+        kind=jobs[0].kind.value,
         hosts=len(jobs),
         host_list=_hash(jobs),
         ions=tuple(sorted({ion for job in jobs for ion in job.ions})),
@@ -187,7 +171,7 @@ def read_manifest(path: Path) -> Manifest:
 
 def label_batches(
     potential: ChgnetPotential,
-    jobs: Sequence[LabelJob],
+    jobs: Sequence[Job],
     folder: LabelFolder,
     finished: Callable[[int], None] = lambda _: None,
 ) -> None:
@@ -200,8 +184,8 @@ def label_batches(
         finished: called with the number of hosts of every batch that was labelled here.
     """
     for batch in _claimed(folder):
-        rows = [_row(potential, job) for job in folder.jobs_of(batch, jobs)]
-        write_labels(table_of(rows), folder.part(batch))
+        rows = [job.row(potential) for job in folder.jobs_of(batch, jobs)]
+        write_labels(table_of(rows, LabelKind(folder.manifest.kind)), folder.part(batch))
         folder.give_back(batch)
         finished(len(rows))
 
@@ -222,19 +206,10 @@ def _claimed(folder: LabelFolder) -> Iterator[int]:
         time.sleep(_POLL_SECONDS)
 
 
-def _row(potential: ChgnetPotential, job: LabelJob) -> dict[str, object]:
-    head = (job.host_id, job.removed, len(job.structure))
-    try:
-        labels = insertion_energies(potential, job.structure, job.ions)
-    except StructureError as error:
-        return failed_row(*head, str(error))
-    return labelled_row(*head, labels)
-
-
-def _hash(jobs: Sequence[LabelJob]) -> str:
+def _hash(jobs: Sequence[Job]) -> str:
     """32 hex digits."""
     digest = hashlib.blake2b(digest_size=16, person=b"voltscreen-label")
     for job in jobs:
-        fields = [job.host_id, job.removed, job.ions, job.structure.to_bytes().hex()]
+        fields = [*job.name, job.ions, job.structure.to_bytes().hex()]
         digest.update(json.dumps(fields).encode() + b"\n")
     return digest.hexdigest()

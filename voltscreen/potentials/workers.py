@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 
 from voltscreen.errors import VoltscreenError
-from voltscreen.potentials.labelling import LabelFolder, LabelJob, label_batches
+from voltscreen.potentials.jobs import Job
+from voltscreen.potentials.labelling import LabelFolder, label_batches
 
 _POLL_SECONDS = 0.2
 
 
 def label_in_processes(
-    jobs: Sequence[LabelJob],
+    jobs: Sequence[Job],
     folder: LabelFolder,
     device: str,
     workers: int,
@@ -59,7 +60,7 @@ def label_in_processes(
         )
 
 
-def _work(jobs: Sequence[LabelJob], folder: LabelFolder, device: str) -> None:
+def _work(jobs: Sequence[Job], folder: LabelFolder, device: str) -> None:
     import torch
 
     from voltscreen.potentials.chgnet import ChgnetPotential

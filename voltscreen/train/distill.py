@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ Report = Callable[[int, float], None]
 
 CPU = torch.device("cpu")
 VOLTAGE_SCALE = 1.2
-TARGET_WEIGHTS = (1.0, 0.3, 0.3, 0.3)
+INSERTION_WEIGHTS = (1.0, 0.3, 0.3, 0.3)
 SQUASH_BEYOND = 2.0
 
 
@@ -46,17 +47,20 @@ class Network(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class InsertionTargets:
+class PotentialTargets:
     """What the potential says of hosts, ready to be learned. h hosts in the order of the graphs.
 
-    values: (h, x, 4) float32, standardised and squashed (insertion energy with its sign turned,
+    topotactic: (h, x) float32, voltage against the structure that the ion was taken out of,
+        standardised and squashed; NaN where there is no such structure.
+    insertion: (h, x, 4) float32, standardised and squashed (insertion energy with its sign turned,
         so that more is a higher voltage; the ion's site energy; the host's energy shift; the
         change of moments); NaN where there is no label.
     crystal: (h, 64) float32, standardised; NaN where there is none.
     moments: h arrays (n_atoms,) float32, absolute; empty where there is none.
     """
 
-    values: NDArray[np.float32]
+    topotactic: NDArray[np.float32]
+    insertion: NDArray[np.float32]
     crystal: NDArray[np.float32]
     moments: list[NDArray[np.float32]]
 
@@ -104,18 +108,19 @@ def squash(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def pretrain(
     graphs: GraphBatch,
     hosts: NDArray[np.int64],
-    targets: InsertionTargets,
+    targets: PotentialTargets,
     table: ElementTable,
     options: PretrainOptions,
     report: Report | None = None,
 ) -> Network:
-    """A network that has learned the insertion energies of these hosts."""
+    """A network that has learned what the potential says of these hosts."""
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     network = Network(table, graphs.spec)
 
     def loss_of(which: NDArray[np.int64]) -> Tensor:
-        return _insertion_loss(network, *_run(network, graphs, which, options.noise, rng), targets)
+        loss = _potential_loss(network, _run(network, graphs, which, options.noise, rng), targets)
+        return loss.topotactic + loss.insertion + loss.host
 
     _train(
         network, hosts, loss_of, rng, options.epochs, options.batch_size, options.learning_rate,
@@ -128,7 +133,7 @@ def finetune(
     start: Network | None,
     graphs: GraphBatch,
     rows: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]],
-    targets: InsertionTargets | None,
+    targets: PotentialTargets | None,
     table: ElementTable,
     options: FinetuneOptions,
     report: Report | None = None,
@@ -149,8 +154,8 @@ def finetune(
         network.load_state_dict(start.state_dict())
         with torch.no_grad():
             out = network.readout.out
-            out.weight[0] = 0.5 * out.weight[1]
-            out.bias[0] = 0.5 * out.bias[1]
+            out.weight[0] = out.weight[1]
+            out.bias[0] = out.bias[1]
     network.readout.mean[:, 0] = torch.from_numpy(center).float()
     network.readout.scale[:, 0] = VOLTAGE_SCALE
     standard = torch.from_numpy((clipped - center[ion]) / VOLTAGE_SCALE).float()
@@ -159,18 +164,16 @@ def finetune(
     rows_of = dict(zip(hosts, np.split(order, first[1:]), strict=True))
 
     def loss_of(which: NDArray[np.int64]) -> Tensor:
-        batch = _run(network, graphs, which, options.noise, rng)
-        pooled, context = batch[1], batch[2]
+        passed = _run(network, graphs, which, options.noise, rng)
         chosen = [rows_of[h] for h in which]
         row = np.concatenate(chosen)
         place = torch.from_numpy(np.repeat(np.arange(len(which)), [len(c) for c in chosen]))
         ions = torch.from_numpy(ion[row])
-        asked = context[ions, place].clone()
-        asked[:, 2] = 0.0
-        predicted = network.readout(pooled[place], ions, asked)[:, 0]
+        predicted = network.readout(passed.pooled[place], ions, passed.intensive[ions, place])[:, 0]
         loss = functional.smooth_l1_loss(predicted, standard[row], beta=0.3)
-        if targets is not None and options.insertion_share:
-            loss = loss + options.insertion_share * _insertion_loss(network, *batch, targets)
+        if targets is not None:
+            said = _potential_loss(network, passed, targets)
+            loss = loss + options.insertion_share * (said.insertion + said.host)
         return loss
 
     _train(
@@ -202,14 +205,35 @@ def predict_hosts(
     return np.concatenate(parts).astype(np.float64), np.concatenate(features).astype(np.float64)
 
 
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """Hosts and what the network makes of them.
+
+    which: (b,) hosts. nodes: (n, 64). pooled: (b, p). context: (x, b, 3).
+    """
+
+    which: NDArray[np.int64]
+    graph: GraphTensors
+    nodes: Tensor
+    pooled: Tensor
+    context: Tensor
+
+    @property
+    def intensive(self) -> Tensor:
+        """The context without the size of the cell, for voltages."""
+        context = self.context.clone()
+        context[:, :, 2] = 0.0
+        return context
+
+
 def _run(
     network: Network,
     graphs: GraphBatch,
     which: NDArray[np.int64],
     noise: float,
     rng: np.random.Generator,
-) -> tuple[Tensor, Tensor, Tensor, GraphTensors, NDArray[np.int64]]:
-    """Node vectors, pooled features and context of these hosts, their distances slightly scaled."""
+) -> _Pass:
+    """A pass over these hosts, their distances slightly scaled."""
     batch = graphs.select(which)
     if noise:
         factor = (1.0 + noise * rng.standard_normal(len(which))).astype(np.float32)
@@ -217,42 +241,70 @@ def _run(
         batch = replace(batch, distances=batch.distances * np.repeat(factor, edges))
     graph = GraphTensors.from_batch(batch, CPU)
     nodes = network.trunk(graph)
-    return nodes, network.readout.pool(nodes, graph), network.readout.context(graph), graph, which
+    readout = network.readout
+    return _Pass(which, graph, nodes, readout.pool(nodes, graph), readout.context(graph))
 
 
-def _insertion_loss(
-    network: Network,
-    nodes: Tensor,
-    pooled: Tensor,
-    context: Tensor,
-    graph: GraphTensors,
-    which: NDArray[np.int64],
-    targets: InsertionTargets,
-) -> Tensor:
-    """Loss on all labels of these hosts, and on the potential's vectors and moments."""
-    values = targets.values[which]
-    place, ion = np.nonzero(np.isfinite(values[:, :, 0]))
-    ions, places = torch.from_numpy(ion), torch.from_numpy(place)
-    outputs = network.readout(pooled[places], ions, context[ions, places])[:, 1:]
-    error = functional.smooth_l1_loss(
-        outputs, torch.from_numpy(values[place, ion]), beta=0.3, reduction="none"
+class _Losses(NamedTuple):
+    topotactic: Tensor
+    insertion: Tensor
+    host: Tensor
+
+
+def _potential_loss(network: Network, passed: _Pass, targets: PotentialTargets) -> _Losses:
+    """Losses on all that the potential says of these hosts, each a mean over the hosts."""
+    which = passed.which
+    topotactic = targets.topotactic[which][:, :, None]
+    insertion = targets.insertion[which]
+    return _Losses(
+        _labelled_loss(network, passed, passed.intensive, topotactic, 1, (1.0,)),
+        _labelled_loss(network, passed, passed.context, insertion, 2, INSERTION_WEIGHTS),
+        _host_loss(network, passed, targets),
     )
-    labels = np.maximum(np.bincount(place, minlength=len(which)), 1)
+
+
+def _labelled_loss(
+    network: Network,
+    passed: _Pass,
+    context: Tensor,
+    values: NDArray[np.float32],
+    first: int,
+    weights: tuple[float, ...],
+) -> Tensor:
+    """Of the labels (b, x, q) that there are, each host's together counting as one.
+
+    first: column of the network's outputs that the first of the q speaks of.
+    """
+    place, ion = np.nonzero(np.isfinite(values[:, :, 0]))
+    if not len(place):
+        return passed.pooled.new_zeros(())
+    ions, places = torch.from_numpy(ion), torch.from_numpy(place)
+    outputs = network.readout(passed.pooled[places], ions, context[ions, places])
+    error = functional.smooth_l1_loss(
+        outputs[:, first : first + len(weights)],
+        torch.from_numpy(values[place, ion]),
+        beta=0.3,
+        reduction="none",
+    )
+    labels = np.bincount(place, minlength=len(values))
     share = torch.from_numpy(1.0 / labels[place]).float()
-    total = (error @ torch.tensor(TARGET_WEIGHTS) * share).sum() / len(which)
-    crystal = targets.crystal[which]
+    return (error @ torch.tensor(weights) * share).sum() / len(values)
+
+
+def _host_loss(network: Network, passed: _Pass, targets: PotentialTargets) -> Tensor:
+    """On the potential's vectors and moments of the hosts themselves."""
+    crystal = targets.crystal[passed.which]
     known = torch.from_numpy(np.isfinite(crystal[:, 0]))
-    guess = network.crystal(mean_pool(nodes, graph))
-    if known.any():
-        total = total + 0.2 * functional.smooth_l1_loss(
-            guess[known], torch.from_numpy(crystal)[known]
-        )
-        moments = np.concatenate([targets.moments[h] for h in which])
-        atoms = ~graph.is_site & known[graph.structure_of_node]
-        total = total + 0.2 * functional.smooth_l1_loss(
-            network.moment(nodes[atoms])[:, 0], torch.from_numpy(moments), beta=0.3
-        )
-    return total
+    if not known.any():
+        return passed.pooled.new_zeros(())
+    guess = network.crystal(mean_pool(passed.nodes, passed.graph))[known]
+    moments = np.concatenate([targets.moments[h] for h in passed.which])
+    atoms = ~passed.graph.is_site & known[passed.graph.structure_of_node]
+    found = network.moment(passed.nodes[atoms])[:, 0]
+    return 0.2 * (
+        functional.smooth_l1_loss(guess, torch.from_numpy(crystal)[known])
+        + functional.smooth_l1_loss(found, torch.from_numpy(moments), beta=0.3)
+    )
 
 
 def _train(
@@ -333,4 +385,4 @@ def _centers(
     return center, clipped
 
 
-assert len(TARGETS) == 1 + len(TARGET_WEIGHTS)  # noqa: S101 - a table split over two modules
+assert len(TARGETS) == 2 + len(INSERTION_WEIGHTS)  # noqa: S101 - a table split over two modules

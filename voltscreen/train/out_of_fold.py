@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -32,14 +32,6 @@ _METADATA_KEY = b"voltscreen"
 def store_path(model: Path) -> Path:
     """The store beside a model's file."""
     return model.with_suffix(SUFFIX)
-
-
-@dataclass(frozen=True, slots=True)
-class RecipeNote:
-    """What a recipe is. description: a sentence; seconds: wall time of all its folds, or None."""
-
-    description: str
-    seconds: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +78,7 @@ class OutOfFold:
         self.data_sha256 = data_sha256
         self.model_recipe = model_recipe
         self.version = __version__
-        self.notes: dict[str, RecipeNote] = {}
+        self.descriptions: dict[str, str] = {}
         self._rungs: dict[tuple[str, str], _Rung] = {}
 
     @classmethod
@@ -103,9 +95,9 @@ class OutOfFold:
         """The splits that a recipe has predictions for, in the order they were added."""
         return tuple(split for name, split in self._rungs if name == recipe)
 
-    def describe(self, recipe: str, description: str, seconds: float | None = None) -> None:
-        """Say what a recipe is, and how long its folds took (s)."""
-        self.notes[recipe] = RecipeNote(description, seconds)
+    def describe(self, recipe: str, description: str) -> None:
+        """Say what a recipe is, in a sentence."""
+        self.descriptions[recipe] = description
 
     def add(
         self,
@@ -214,8 +206,8 @@ class OutOfFold:
             metadata = json.loads(table.schema.metadata[_METADATA_KEY])
             store = cls(metadata["data_sha256"], metadata["model_recipe"])
             store.version = metadata["version"]
-            for recipe, note in metadata["recipes"].items():
-                store.describe(recipe, **note)
+            for recipe, description in metadata["recipes"].items():
+                store.describe(recipe, description)
             for (recipe, split), rung in _rungs(table):
                 store._rungs[recipe, split] = rung
         except FileNotFoundError:
@@ -248,7 +240,7 @@ class OutOfFold:
             "data_sha256": self.data_sha256,
             "version": self.version,
             "model_recipe": self.model_recipe,
-            "recipes": {recipe: asdict(note) for recipe, note in self.notes.items()},
+            "recipes": self.descriptions,
         }
         return pa.table(columns).replace_schema_metadata({_METADATA_KEY: json.dumps(metadata)})
 

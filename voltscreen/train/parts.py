@@ -10,11 +10,11 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from voltscreen.train.dataset import LabelledElectrodes
 from voltscreen.train.distill import (
     FinetuneOptions,
     Network,
+    PotentialTargets,
     PretrainOptions,
     finetune,
     predict_hosts,
@@ -35,14 +36,37 @@ from voltscreen.train.distill import (
 )
 from voltscreen.train.frozen import FROZEN
 from voltscreen.train.heads import HeadOptions, fit_head, stack_heads
-from voltscreen.train.insertion_labels import TrainingHosts
+from voltscreen.train.pretrained import Pretrained
 from voltscreen.train.splits import Split
+from voltscreen.train.training_hosts import TrainingHosts
 from voltscreen.train.trunk import TrunkOptions, pooled_features, train_trunk
 
-PAPER_TRUNK_ION = "Li"
+if TYPE_CHECKING:
+    from multiprocessing.queues import SimpleQueue
 
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a finished part, how many are finished and how many there are."""
+    Epochs = SimpleQueue[tuple[str, int, int, float]]
+
+PAPER_TRUNK_ION = "Li"
+POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What was just done: a part, or an epoch of it.
+
+    part: its name. done, total: parts that are finished and that there are.
+    epoch: 1 and up, or 0 when the part is finished. epochs: of the part. loss: mean of the epoch.
+    """
+
+    part: str
+    done: int
+    total: int
+    epoch: int = 0
+    epochs: int = 0
+    loss: float = 0.0
+
+
+Progress = Callable[[Step], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +75,17 @@ class Options:
 
     pretrain: PretrainOptions = field(default_factory=PretrainOptions)
     finetune: FinetuneOptions = field(default_factory=FinetuneOptions)
+    scratch: FinetuneOptions = field(default_factory=lambda: FinetuneOptions(epochs=40))
     paper_trunk: TrunkOptions = field(default_factory=TrunkOptions)
     paper_head: HeadOptions = field(default_factory=HeadOptions)
 
 
 @dataclass(frozen=True, slots=True)
 class PartKey:
-    """Names a part. fold None: fitted to all rows, or a baseline's on all folds of the split."""
+    """Names a part. fold None: fitted to all rows, or a baseline's on all folds of the split.
+
+    seed: of a network, ten times that of its pre-training plus that of its fine-tuning.
+    """
 
     recipe: str
     split: str
@@ -71,7 +99,13 @@ class PartKey:
         return f"{self.recipe}.{self.split}.{fold}.{self.seed}"
 
 
-PRETRAINED = PartKey("pretrained", "pool", None)
+def pretrained(seed: int) -> PartKey:
+    """The part that the fine-tuned ones of a seed start from, whatever their fold.
+
+    It learns from pool hosts of chemical systems that no labelled electrode has. Those of known
+    systems were tried too, and bought nothing on held-out systems.
+    """
+    return PartKey("pretrained", "strange", None, seed // 10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +126,7 @@ class Workshop:
     """Everything that fitting needs, and the folder of the parts.
 
     splits: the ladder by name; rows of a fold are never seen by its part.
+    pretrained: networks to start from; None pre-trains on the pool hosts.
     """
 
     data: LabelledElectrodes
@@ -99,6 +134,7 @@ class Workshop:
     splits: dict[str, Split]
     options: Options
     folder: Path
+    pretrained: Pretrained | None = None
 
     @cached_property
     def insertion_graphs(self) -> GraphBatch:
@@ -118,6 +154,20 @@ class Workshop:
         rows: NDArray[np.float64] = torch.load(self.path(key), weights_only=True)["rows"].numpy()
         return rows
 
+    @property
+    def seconds(self) -> float:
+        """What making the parts has taken so far, all runs together."""
+        file = self._seconds_file
+        return float(file.read_text()) if file.exists() else 0.0
+
+    @property
+    def _seconds_file(self) -> Path:
+        return self.folder / "seconds"
+
+    def spend(self, seconds: float) -> None:
+        """Note that making parts took so much longer."""
+        self._seconds_file.write_text(f"{self.seconds + seconds:.0f}\n")
+
     def training_rows(self, key: PartKey) -> NDArray[np.int64]:
         """Rows that the part may see."""
         if key.fold is None:
@@ -125,35 +175,48 @@ class Workshop:
         return self.splits[key.split].train_rows(key.fold)
 
 
+def silent(step: Step) -> None:
+    """Show nothing."""
+
+
 def make_parts(
-    shop: Workshop, keys: Sequence[PartKey], workers: int, progress: Progress | None = None
+    shop: Workshop, keys: Sequence[PartKey], workers: int, progress: Progress = silent
 ) -> None:
-    """Make the parts that are not there, the pre-trained network first."""
-    missing = [key for key in keys if not shop.path(key).exists()]
+    """Make the parts that are not there, each after the pre-trained network that it starts from."""
+    starts = dict.fromkeys(start for key in keys if (start := _start_of(key)))
+    missing = [key for key in dict.fromkeys((*starts, *keys)) if not shop.path(key).exists()]
     if not missing:
         return
     shop.folder.mkdir(parents=True, exist_ok=True)
-    if any(map(_needs_pretrained, missing)) and not shop.path(PRETRAINED).exists():
-        missing = [PRETRAINED, *(key for key in missing if key != PRETRAINED)]
-    waiting = [key for key in missing if PRETRAINED in missing and _needs_pretrained(key)]
-    total, done = len(missing), 0
+    total, done, noted = len(missing), 0, time.monotonic()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (shop,)) as pool:
-        running = {pool.submit(_make, key): key for key in missing if key not in waiting}
-        while running:
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+    epochs = context.SimpleQueue()
+    with ProcessPoolExecutor(workers, context, _start_worker, (shop, epochs)) as pool:
+        running: dict[Future[None], PartKey] = {}
+        while missing or running:
+            unmade = {*missing, *running.values()}
+            ready = [key for key in missing if _start_of(key) not in unmade]
+            for key in ready[: workers - len(running)]:
+                missing.remove(key)
+                running[pool.submit(_make, key)] = key
+            finished, _ = wait(running, POLL_SECONDS, FIRST_COMPLETED)
+            while not epochs.empty():
+                part, epoch, of, loss = epochs.get()
+                progress(Step(part, done, total, epoch, of, loss))
             for future in finished:
                 key = running.pop(future)
                 future.result()
                 done += 1
-                if progress:
-                    progress(key.name, done, total)
-                if key == PRETRAINED:
-                    running |= {pool.submit(_make, k): k for k in waiting}
+                now = time.monotonic()
+                shop.spend(now - noted)
+                noted = now
+                progress(Step(key.name, done, total))
 
 
-def _needs_pretrained(key: PartKey) -> bool:
-    return key.recipe == "distilled" or key.recipe in FROZEN
+def _start_of(key: PartKey) -> PartKey | None:
+    """The part that this one starts from."""
+    needs = key.recipe == "distilled" or key.recipe in FROZEN
+    return pretrained(key.seed) if needs else None
 
 
 @dataclass(eq=False)
@@ -162,6 +225,7 @@ class _Worker:
 
     shop: Workshop
     table: ElementTable
+    epochs: Epochs
     graphs: dict[str, GraphBatch] = field(default_factory=dict)
 
     @cached_property
@@ -178,13 +242,17 @@ class _Worker:
             self.graphs[name] = build_graphs(hosts[:count], spec)
         return self.graphs[name]
 
+    def report(self, key: PartKey, epochs: int) -> Callable[[int, float], None]:
+        """Tells the parent of every epoch of a part."""
+        return lambda epoch, loss: self.epochs.put((key.name, epoch, epochs, loss))
+
 
 _workers: list[_Worker] = []
 
 
-def _start_worker(shop: Workshop) -> None:
+def _start_worker(shop: Workshop, epochs: Epochs) -> None:
     torch.set_num_threads(1)
-    _workers.append(_Worker(shop, build_element_table()))
+    _workers.append(_Worker(shop, build_element_table(), epochs))
 
 
 def _make(key: PartKey) -> None:
@@ -197,7 +265,7 @@ def _make(key: PartKey) -> None:
         rows = BASELINES[key.recipe].out_of_fold(shop.data, split, worker.features)
         _save(shop.path(key), {"rows": torch.from_numpy(rows)})
     elif key.recipe in FROZEN and split:
-        pooled = shop.read(PRETRAINED).pooled
+        pooled = shop.read(pretrained(0)).pooled
         rows = FROZEN[key.recipe].out_of_fold(shop.data, pooled, split)
         _save(shop.path(key), {"rows": torch.from_numpy(rows)})
     else:
@@ -221,32 +289,38 @@ def _read(path: Path) -> Fitted:
 
 
 def _pretrained(worker: _Worker, key: PartKey) -> Fitted:
-    shop = worker.shop
+    hosts, ready = worker.shop.hosts, worker.shop.pretrained
+    if ready is not None:
+        start = Network(worker.table, INSERTION)
+        start.load_state_dict(dict(ready.states[key.seed]))
+        return _fitted(start, worker.graphs_of(INSERTION))
     graphs = worker.graphs_of(INSERTION, with_pool=True)
-    options = shop.options.pretrain
-    network = pretrain(graphs, shop.hosts.pool, shop.hosts.targets, worker.table, options)
-    del key
+    options = replace(worker.shop.options.pretrain, seed=key.seed)
+    report = worker.report(key, options.epochs)
+    network = pretrain(graphs, hosts.strange, hosts.targets, worker.table, options, report)
     return _fitted(network, worker.graphs_of(INSERTION))
 
 
 def _distilled(worker: _Worker, key: PartKey) -> Fitted:
-    graphs = worker.graphs_of(INSERTION)
+    shop = worker.shop
     start = Network(worker.table, INSERTION)
-    state = worker.shop.read(PRETRAINED).state
+    state = shop.read(pretrained(key.seed)).state
     if state is None:
         raise TypeError("the pre-trained part holds no weights")
     start.load_state_dict(state)
-    return _fitted(_finetuned(worker, key, start, graphs, with_insertion=True), graphs)
+    graphs = worker.graphs_of(INSERTION)
+    options = shop.options.finetune
+    return _fitted(_finetuned(worker, key, start, graphs, options, shop.hosts.targets), graphs)
 
 
 def _pooled_ions(worker: _Worker, key: PartKey) -> Fitted:
     graphs = worker.graphs_of(SHARED)
-    return _fitted(_finetuned(worker, key, None, graphs, with_insertion=False), graphs)
+    return _fitted(_finetuned(worker, key, None, graphs, worker.shop.options.scratch), graphs)
 
 
 def _pooled_ions_with_site(worker: _Worker, key: PartKey) -> Fitted:
     graphs = worker.graphs_of(INSERTION)
-    return _fitted(_finetuned(worker, key, None, graphs, with_insertion=False), graphs)
+    return _fitted(_finetuned(worker, key, None, graphs, worker.shop.options.scratch), graphs)
 
 
 def _finetuned(
@@ -254,8 +328,8 @@ def _finetuned(
     key: PartKey,
     start: Network | None,
     graphs: GraphBatch,
-    *,
-    with_insertion: bool,
+    options: FinetuneOptions,
+    targets: PotentialTargets | None = None,
 ) -> Network:
     shop = worker.shop
     rows = shop.training_rows(key)
@@ -264,9 +338,10 @@ def _finetuned(
         start,
         graphs,
         (shop.data.host_of_row[rows], ion, shop.data.voltage[rows]),
-        shop.hosts.targets if with_insertion else None,
+        targets,
         worker.table,
-        replace(shop.options.finetune, seed=key.seed),
+        replace(options, seed=key.seed % 10),
+        worker.report(key, options.epochs),
     )
 
 
@@ -277,8 +352,9 @@ def _paper(worker: _Worker, key: PartKey) -> Fitted:
     rows = shop.training_rows(key)
     own = rows[data.ion[rows] == PAPER_TRUNK_ION]
     trunk, trunk_head = train_trunk(
-        graphs, data.host_of_row[own], data.voltage[own], worker.table, shop.options.paper_trunk
-    )
+        graphs, data.host_of_row[own], data.voltage[own], worker.table, shop.options.paper_trunk,
+        worker.report(key, shop.options.paper_trunk.epochs),
+    )  # fmt: skip
     pooled = pooled_features(trunk, graphs)
     heads = []
     for symbol in ION_SYMBOLS:

@@ -64,6 +64,23 @@ def choose_hosts(
     return [PoolHost(host_id, _emptied(numbers, rng)) for host_id, numbers in chosen]
 
 
+def choose_with_ions(pool: Path, max_atoms: int = MAX_ATOMS) -> list[str]:
+    """Ids of the structures that hold a working ion and otherwise are such hosts, of any system.
+
+    In the order of the pool.
+
+    Raises:
+        FileFormatError: the pool cannot be read.
+    """
+    return [
+        structure_id
+        for structure_id, numbers in _pool(pool)
+        if len(numbers) <= max_atoms
+        and not _symbols(numbers).isdisjoint(WORKING_IONS)
+        and _is_useful(_symbols(numbers), set())
+    ]
+
+
 def _pool(pool: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq

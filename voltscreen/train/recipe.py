@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,14 +23,15 @@ from voltscreen.ions import ION_SYMBOLS
 from voltscreen.model.card import ModelCard, TrainingData
 from voltscreen.model.element_table import build_element_table
 from voltscreen.model.local_voltage import LinearLocal, fit_linear_local
+from voltscreen.model.readout import QUADRATURE_NODES
 from voltscreen.model.trunk import N_FEATURES
-from voltscreen.model.uncertainty import Intervals, fit_domain, fit_intervals
+from voltscreen.model.uncertainty import Domain
 from voltscreen.model.voltage_model import VoltageModel
 from voltscreen.train.baselines import BASELINES
 from voltscreen.train.dataset import ATTRIBUTION, LabelledElectrodes
 from voltscreen.train.distill import Network
 from voltscreen.train.frozen import FROZEN
-from voltscreen.train.insertion_labels import TrainingHosts
+from voltscreen.train.held_out import HeldOutFold, bounds, calibrate, folds_of, neighborhood_of
 from voltscreen.train.out_of_fold import OutOfFold
 from voltscreen.train.parts import (
     Fitted,
@@ -42,12 +42,19 @@ from voltscreen.train.parts import (
     average_of,
     ion_index,
     make_parts,
+    pretrained,
+    silent,
 )
+from voltscreen.train.pretrained import Pretrained, save_pretrained
 from voltscreen.train.report import PAPER_RECIPE, build_report
 from voltscreen.train.splits import Split, ladder
+from voltscreen.train.training_hosts import TrainingHosts
 
 MODEL_RECIPE = "distilled"
 SEEDS = (0, 1)
+"""Fine-tunings of one pre-training, whose weights are averaged."""
+OTHER_SEED = 10
+"""A fine-tuning of another pre-training, for an ensemble of two trunks."""
 MAIN_SPLITS = ("grouped", "random")
 RIDGE = 10.0
 """On the centred pooled features, for `linear` local voltages: it keeps the spread of V_i over
@@ -57,11 +64,12 @@ DESCRIPTIONS = {
     "pooled-ions": "one trunk trained on all ions at once, ion-conditioned head",
     "pooled-ions-site": "the same with the insertion sites as nodes",
     PAPER_RECIPE: "the paper's recipe: trunk on Li, frozen, the last two layers by ion",
-    "distilled-1": "trunk pre-trained on insertion energies of pool hosts, then fine-tuned on "
-    "all ions; one network",
+    "distilled-1": "trunk pre-trained on a potential's insertion energies and topotactic voltages "
+    "of pool hosts, then fine-tuned on all ions; one network",
     MODEL_RECIPE: f"the same, weights averaged over {len(SEEDS)} fine-tunings: still one network "
     "(on other splits than grouped and random one fine-tuning stands for them)",
-    "distilled-ensemble": f"the same, predictions averaged over {len(SEEDS)} networks",
+    "distilled-ensemble": "mean of the model's recipe and of the same from another pre-training: "
+    "two trunks, twice the cost",
     "blend": "mean of the model's recipe and boosting",
     **{name: baseline.description for name, baseline in BASELINES.items()},
     **{name: frozen.description for name, frozen in FROZEN.items()},
@@ -72,23 +80,30 @@ COMMAND = "make train"
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """What to train on, and where its parts are kept."""
+    """What to train on, and where its parts are kept.
+
+    pretrained: networks to start from; None pre-trains on the pool hosts.
+    """
 
     data: LabelledElectrodes
     hosts: TrainingHosts
     folder: Path
     workers: int = 1
     options: Options = field(default_factory=Options)
+    pretrained: Pretrained | None = None
 
     def workshop(self) -> Workshop:
         """The parts of this run, in a folder named after everything that decides them."""
-        digest = hashlib.sha256(f"{self.data.sha256} {self.hosts.sha256} {self.options}".encode())
-        folder = self.folder / digest.hexdigest()[:12]
-        return Workshop(self.data, self.hosts, ladder(self.data), self.options, folder)
+        inputs = f"{self.data.sha256} {self.hosts.sha256} {self.options}"
+        if self.pretrained is not None:
+            inputs += f" {self.pretrained.sha256}"
+        folder = self.folder / hashlib.sha256(inputs.encode()).hexdigest()[:12]
+        splits = ladder(self.data)
+        return Workshop(self.data, self.hosts, splits, self.options, folder, self.pretrained)
 
 
 def train_model(
-    run: TrainingRun, name: str, command: str = COMMAND, progress: Progress | None = None
+    run: TrainingRun, name: str, command: str = COMMAND, progress: Progress = silent
 ) -> tuple[VoltageModel, OutOfFold]:
     """Train, evaluate on every rung of the ladder, and assemble the model with its card.
 
@@ -96,16 +111,14 @@ def train_model(
         run: data, hosts and folder; finished parts in the folder are used again.
         name: of the model. command: for the card.
     """
-    started = time.monotonic()
-    out_of_fold = rerun_out_of_fold(run, progress)
     shop = run.workshop()
     finals = [PartKey(MODEL_RECIPE, "all", None, seed) for seed in SEEDS]
-    make_parts(shop, finals, run.workers, progress)
-    seconds = time.monotonic() - started
-    return _assemble(shop, finals, out_of_fold, name, command, seconds), out_of_fold
+    make_parts(shop, [*_keys(shop.splits), *finals], run.workers, progress)
+    out_of_fold = rerun_out_of_fold(run, progress)
+    return _assemble(shop, finals, out_of_fold, name, command), out_of_fold
 
 
-def rerun_out_of_fold(run: TrainingRun, progress: Progress | None = None) -> OutOfFold:
+def rerun_out_of_fold(run: TrainingRun, progress: Progress = silent) -> OutOfFold:
     """Out-of-fold predictions of every recipe; parts that are in the folder are used again."""
     shop = run.workshop()
     make_parts(shop, list(_keys(shop.splits)), run.workers, progress)
@@ -120,21 +133,27 @@ def rerun_out_of_fold(run: TrainingRun, progress: Progress | None = None) -> Out
     return store
 
 
+def write_pretrained(run: TrainingRun, path: Path) -> None:
+    """Keep the pre-trained networks of a run as a file that others can start from."""
+    shop = run.workshop()
+    seeds = sorted({seed // 10 for seed in (*SEEDS, OTHER_SEED)})
+    states = [shop.read(pretrained(10 * seed)).state or {} for seed in seeds]
+    description = shop.pretrained.description if shop.pretrained else pretraining_of(shop)
+    save_pretrained(states, description, path)
+
+
 def _keys(splits: dict[str, Split]) -> Iterator[PartKey]:
     """Every part that the out-of-fold predictions need, the most telling first."""
+    every = {name: [(name, fold) for fold in folds_of(split)] for name, split in splits.items()}
+    main = [place for name in MAIN_SPLITS for place in every.pop(name)]
     for seed in SEEDS:
-        for name in MAIN_SPLITS:
-            for fold in _folds(splits[name]):
-                yield PartKey(MODEL_RECIPE, name, fold, seed)
-    for recipe in (PAPER_RECIPE, "pooled-ions", "pooled-ions-site"):
-        for name in MAIN_SPLITS:
-            for fold in _folds(splits[name]):
-                yield PartKey(recipe, name, fold)
-    for name, split in splits.items():
-        if name not in MAIN_SPLITS:
-            for fold in _folds(split):
-                yield PartKey(MODEL_RECIPE, name, fold)
+        yield from (PartKey(MODEL_RECIPE, *place, seed) for place in main)
+    for rung in every.values():
+        yield from (PartKey(MODEL_RECIPE, *place) for place in rung)
     yield from _row_keys(splits)
+    yield from (PartKey(MODEL_RECIPE, *place, OTHER_SEED) for place in main)
+    for recipe in (PAPER_RECIPE, "pooled-ions-site", "pooled-ions"):
+        yield from (PartKey(recipe, *place) for place in main)
 
 
 def _row_keys(splits: dict[str, Split]) -> Iterator[PartKey]:
@@ -147,10 +166,6 @@ def _row_keys(splits: dict[str, Split]) -> Iterator[PartKey]:
             yield PartKey("mean", name, None)
     if "formula" in splits:
         yield PartKey("boosting", "formula", None)
-
-
-def _folds(split: Split) -> list[int]:
-    return [int(k) for k in np.unique(split.fold) if k >= 0]
 
 
 def _test_rows(
@@ -185,15 +200,16 @@ def _add_other_networks(store: OutOfFold, shop: Workshop) -> None:
         split = shop.splits[name]
 
         def rows(recipe: str, seed: int, split: Split = split) -> NDArray[np.float64]:
-            keys = {k: PartKey(recipe, split.name, k, seed) for k in _folds(split)}
+            keys = {k: PartKey(recipe, split.name, k, seed) for k in folds_of(split)}
             parts = {k: shop.read(key) for k, key in keys.items()}
             return _test_rows(split, parts, shop, ion)
 
         for recipe in (PAPER_RECIPE, "pooled-ions", "pooled-ions-site"):
             _add(store, recipe, shop.data, split, rows(recipe, 0))
-        members = [rows(MODEL_RECIPE, seed) for seed in SEEDS]
-        _add(store, "distilled-1", shop.data, split, members[0])
-        _add(store, "distilled-ensemble", shop.data, split, np.mean(members, axis=0))
+        _add(store, "distilled-1", shop.data, split, rows(MODEL_RECIPE, SEEDS[0]))
+        own = store.get(MODEL_RECIPE, name, shop.data).prediction
+        both = 0.5 * (own + rows(MODEL_RECIPE, OTHER_SEED))
+        _add(store, "distilled-ensemble", shop.data, split, both)
 
 
 def _add_blend(store: OutOfFold, shop: Workshop) -> None:
@@ -203,81 +219,38 @@ def _add_blend(store: OutOfFold, shop: Workshop) -> None:
         _add(store, "blend", shop.data, shop.splits[name], mean)
 
 
-@dataclass(frozen=True, eq=False)
-class _Rung:
-    """The model's recipe on a split: (r,) predictions (V), distances and percentiles."""
-
-    predicted: NDArray[np.float64]
-    distance: NDArray[np.float64]
-    percentile: NDArray[np.float64]
-
-
 def _add_model(store: OutOfFold, shop: Workshop) -> None:
-    """The model's own recipe on every split, with intervals and distances.
+    """The model's own recipe on every split, with intervals and percentiles.
 
-    Intervals are calibrated on the grouped folds: for a grouped fold on the other four, for the
-    other splits on all five.
+    Both rest on the grouped folds: for a grouped fold on the other four, for the other splits on
+    all five.
     """
-    ion = ion_index(shop.data)
-    splits = shop.splits
-    rungs = {name: _rung_of(shop, split, ion) for name, split in splits.items()}
-    grouped = rungs["grouped"]
-    error = grouped.predicted - shop.data.voltage
-    everything = fit_intervals(error, grouped.distance, ion, len(ION_SYMBOLS))
-    for name, rung in rungs.items():
-        rows = np.flatnonzero(np.isfinite(rung.predicted))
-        bounds = np.full((5, len(shop.data)), np.nan)
-        folds = _folds(splits[name]) if name == "grouped" else [None]
-        for fold in folds:
-            intervals, own = everything, rows
-            if fold is not None:
-                others = splits[name].train_rows(fold)
-                intervals = fit_intervals(
-                    error[others], grouped.distance[others], ion[others], len(ION_SYMBOLS)
-                )
-                own = splits[name].test_rows(fold)
-            bounds[:, own] = _bounds(intervals, rung, ion, own)
-        _add(
-            store, MODEL_RECIPE, shop.data, splits[name], rung.predicted,
-            lo80=bounds[1], hi80=bounds[2], lo90=bounds[3], hi90=bounds[4],
-            out_of_domain=rung.percentile,
+    grouped = _held_out(shop, shop.splits["grouped"])
+    everything = calibrate(shop.data, grouped.values())
+    for name, split in shop.splits.items():
+        folds, columns = _held_out(shop, split), []
+        for number, fold in folds.items():
+            calibration = everything
+            if name == "grouped":
+                calibration = calibrate(shop.data, (folds[k] for k in folds if k != number))
+            columns.append({"prediction": fold.predicted, **bounds(fold, calibration)})
+        rows = np.concatenate([fold.rows for fold in folds.values()])
+        store.add(
+            MODEL_RECIPE, name, shop.data.row_id[rows], split.fold[rows],
+            **{key: np.concatenate([part[key] for part in columns]) for key in columns[0]},
         )  # fmt: skip
 
 
-def _bounds(
-    intervals: Intervals, rung: _Rung, ion: NDArray[np.int64], rows: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """(5, k): sd, lo80, hi80, lo90, hi90 of these rows."""
-    n_ions = len(ION_SYMBOLS)
-    spread = (n_ions, len(rows))
-    every = intervals.around(
-        np.broadcast_to(rung.predicted[rows], spread), np.broadcast_to(rung.distance[rows], spread)
-    )
-    return every[:, ion[rows], np.arange(len(rows))]
-
-
-def _rung_of(shop: Workshop, split: Split, ion: NDArray[np.int64]) -> _Rung:
-    rung = _Rung(*(np.full(len(shop.data), np.nan) for _ in range(3)))
-    for fold in _folds(split):
-        seeds = SEEDS if split.name in MAIN_SPLITS else SEEDS[:1]
-        keys = [PartKey(MODEL_RECIPE, split.name, fold, seed) for seed in seeds]
-        network = average_of(shop, keys)
-        voltages, pooled = network.voltages, network.pooled.astype(np.float64)
-        rows, hosts = split.test_rows(fold), shop.data.host_of_row
-        domain = fit_domain(pooled, trained_on(shop.data, split.train_rows(fold)))
-        distance = domain.distance(pooled)
-        rung.predicted[rows] = voltages[hosts[rows], ion[rows]]
-        rung.distance[rows] = distance[ion[rows], hosts[rows]]
-        rung.percentile[rows] = domain.percentile(distance)[ion[rows], hosts[rows]]
-    return rung
-
-
-def trained_on(data: LabelledElectrodes, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(x, h): hosts that these rows have with an ion; all of the rows' where an ion has none."""
-    used = np.zeros((len(ION_SYMBOLS), len(data.hosts)), np.bool_)
-    used[ion_index(data)[rows], data.host_of_row[rows]] = True
-    used[used.sum(axis=1) < 2] = used.any(axis=0)
-    return used
+def _held_out(shop: Workshop, split: Split) -> dict[int, HeldOutFold]:
+    """By fold, what the model's recipe says of the rows that it tests."""
+    seeds = SEEDS if split.name in MAIN_SPLITS else SEEDS[:1]
+    return {
+        fold: HeldOutFold.of(
+            shop.data, split, fold,
+            average_of(shop, [PartKey(MODEL_RECIPE, split.name, fold, seed) for seed in seeds]),
+        )
+        for fold in folds_of(split)
+    }  # fmt: skip
 
 
 def _assemble(
@@ -286,7 +259,6 @@ def _assemble(
     store: OutOfFold,
     name: str,
     command: str,
-    seconds: float,
 ) -> VoltageModel:
     data = shop.data
     table = build_element_table()
@@ -295,10 +267,8 @@ def _assemble(
     network.load_state_dict(fitted.state or {})
     network.eval().requires_grad_(False)
     pooled = fitted.pooled.astype(np.float64)
-    grouped = store.get(MODEL_RECIPE, "grouped", data)
-    ion = ion_index(data)
-    rung = _rung_of(shop, shop.splits["grouped"], ion)
-    used = trained_on(data, np.arange(len(data)))
+    calibration = calibrate(data, _held_out(shop, shop.splits["grouped"]).values())
+    neighborhood = neighborhood_of(data, np.arange(len(data)), fitted)
     return VoltageModel(
         name=name,
         ions=ION_SYMBOLS,
@@ -308,11 +278,9 @@ def _assemble(
         readout=network.readout.double(),
         baseline=pooled.mean(axis=0),
         linear=_linear(data, pooled[:, :N_FEATURES]),
-        intervals=fit_intervals(
-            grouped.prediction - data.voltage, rung.distance, ion, len(ION_SYMBOLS)
-        ),
-        domain=fit_domain(pooled, used),
-        card=_card(shop, store, name, table.hash, command, seconds),
+        intervals=calibration.intervals,
+        domain=Domain.of(neighborhood, calibration.weights),
+        card=_card(shop, store, name, table.hash, command),
     )
 
 
@@ -327,22 +295,14 @@ def _linear(data: LabelledElectrodes, features: NDArray[np.float64]) -> LinearLo
     )
 
 
-def _card(
-    shop: Workshop, store: OutOfFold, name: str, table_hash: str, command: str, seconds: float
-) -> ModelCard:
-    data, hosts = shop.data, shop.hosts
+def _card(shop: Workshop, store: OutOfFold, name: str, table_hash: str, command: str) -> ModelCard:
+    data = shop.data
     return ModelCard(
         name=name,
-        description="Average insertion voltage for ten working ions: CGCNN pre-trained on "
-        "insertion energies, transferred to labelled electrodes",
+        description="Average insertion voltage for ten working ions: CGCNN pre-trained on what a "
+        "universal potential says of pool hosts, transferred to labelled electrodes",
         created=datetime.now(UTC).date().isoformat(),
-        recipe=f"A trunk of three gated convolutions with the insertion sites as nodes learned "
-        f"{hosts.n_labels} insertion energies of {len(hosts.pool)} unlabelled pool hosts, none "
-        "of a chemical system that the labelled electrodes have "
-        f"({shop.options.pretrain}); trunk and ion-conditioned head were then fine-tuned on the "
-        f"electrodes of all ions together ({shop.options.finetune}); the model's weights are the "
-        f"mean of {len(SEEDS)} such fine-tunings. Options were fixed beforehand; no test row "
-        "chose anything.",
+        recipe=_recipe_of(shop),
         ions=list(ION_SYMBOLS),
         graph_spec=INSERTION.name,
         element_table_hash=table_hash,
@@ -360,14 +320,17 @@ def _card(
         **build_report(data, store, MODEL_RECIPE),
         potential="CHGNet 0.3.0 (B. Deng et al., Nature Machine Intelligence 5, 1031, 2023), "
         "trained on Materials Project relaxations: hosts of the pool and of the electrodes are "
-        "not new to it, so that every figure of a recipe that learns from insertion energies may "
-        "be a little too good. It is not needed to screen",
+        "not new to it, so that every figure of a recipe that learns from its energies may be a "
+        "little too good. It is not needed to screen",
         intervals="conformal, by ion: a quantile of held-out errors on the grouped folds, each "
-        "divided by 1 + slope x distance from the training hosts, times that of the new host; "
-        "sd: root mean square of the same",
+        "divided by the difficulty of its host, times that of the new host; sd: root mean square "
+        "of the same. Difficulty grows with the distance to the nearest training hosts, the "
+        "spread of their labels and the model's misfit there, by weights fitted to held-out "
+        "errors; out_of_domain: its percentile among the training hosts",
         local_voltages=f"linear: closed form of eq. 2 with ridge {RIDGE:g} on the mean node "
         "vectors; additive: integrated gradients of readout and head from the mean pooled vector "
-        "of the training hosts, 16 Gauss-Legendre nodes; site: what belongs to the insertion site",
+        f"of the training hosts, {QUADRATURE_NODES} Gauss-Legendre nodes; site: what belongs to "
+        "the insertion site",
         intended_use="screening ordered inorganic crystals; a first order of a candidate list",
         limits=[
             "labels are DFT averages over the whole reaction, not measured voltages",
@@ -375,7 +338,7 @@ def _card(
                 "errors grow on chemistries without relatives in the training set: see the ladder, "
                 "and out_of_domain in every prediction"
             ),
-            "Rb and Cs rest on fewer than 50 labels each",
+            "Rb and Cs rest on 50 labels each or fewer",
             (
                 "the insertion site is the largest void; a host with paths but small voids, or one "
                 "that rearranges, is outside what was learned"
@@ -388,5 +351,29 @@ def _card(
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
-        seconds=round(seconds),
+        seconds=round(shop.seconds),
+    )
+
+
+def _recipe_of(shop: Workshop) -> str:
+    ready = shop.pretrained
+    return (
+        f"{ready.description if ready else pretraining_of(shop)}; trunk and ion-conditioned head "
+        f"were then fine-tuned on the electrodes of all ions together ({shop.options.finetune}); "
+        f"the model's weights are the mean of {len(SEEDS)} such fine-tunings. Options were fixed "
+        "beforehand: what was compared was compared on grouped fold 1 with the model of folds 2 "
+        "to 4."
+    )
+
+
+def pretraining_of(shop: Workshop) -> str:
+    """What the pre-trained networks learned, in a sentence without its full stop."""
+    hosts = shop.hosts
+    energies, voltages = hosts.n_labels(hosts.strange)
+    return (
+        "A trunk of three gated convolutions with the insertion sites as nodes learned "
+        f"{energies} insertion energies and {voltages} topotactic voltages (of structures "
+        "against themselves without their ion, nothing relaxed) by the potential, of "
+        f"{len(hosts.strange)} unlabelled pool hosts, none of a chemical system that the labelled "
+        f"electrodes have ({shop.options.pretrain})"
     )

@@ -1,7 +1,7 @@
-"""Insertion-energy labels as training targets: the labelled electrodes' hosts and pool hosts.
+"""Hosts to learn from, labelled and not, and what a potential says of them.
 
-The label files are made by `voltscreen refine label` and hold no structures, only the ids of the
-hosts in the pool and in the electrodes' own table.
+The label files are made by `voltscreen refine label` and `voltscreen refine voltage`. They hold
+no structures, only the ids of the hosts in the pool and in the electrodes' own table.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voltscreen.errors import FileFormatError
-from voltscreen.ions import ION_SYMBOLS, working_ion
+from voltscreen.ions import ION_SYMBOLS, WORKING_IONS, working_ion
 from voltscreen.structures import PackedStructure
 from voltscreen.train.dataset import LabelledElectrodes
-from voltscreen.train.distill import InsertionTargets, squash
+from voltscreen.train.distill import VOLTAGE_SCALE, PotentialTargets, squash
 
 if TYPE_CHECKING:
     import pandas as pd
 
 POOL_LABELS = "insertion-labels-pool.parquet"
 ELECTRODE_LABELS = "insertion-labels-electrodes.parquet"
+VOLTAGES = "topotactic-voltages-pool.parquet"
 QUANTITIES = ("insertion_energy", "ion_site_energy", "host_shift", "moment_change")
 N_CRYSTAL = 64
 _STRUCTURE_COLUMNS = ("lattice", "frac_coords", "atomic_numbers")
@@ -35,27 +36,38 @@ class TrainingHosts:
     """All hosts to learn from: those of the labelled electrodes, in their order, then the pool's.
 
     n_labelled: how many are the electrodes'. targets: of all of them.
-    n_labels: insertion energies of pool hosts. sha256: hex digest of the label files.
+    strange: (k,) int64, pool hosts whose chemical system, without working ions, no labelled
+        electrode has: what they teach is the same for every fold.
+    sha256: hex digest of the label files.
     """
 
     structures: list[PackedStructure]
     n_labelled: int
-    targets: InsertionTargets
-    n_labels: int
+    targets: PotentialTargets
+    strange: NDArray[np.int64]
     sha256: str
 
     @property
     def pool(self) -> NDArray[np.int64]:
-        """Indices of the pool hosts."""
+        """Indices of all pool hosts."""
         return np.arange(self.n_labelled, len(self.structures))
 
+    def n_labels(self, hosts: NDArray[np.int64]) -> tuple[int, int]:
+        """Insertion energies and topotactic voltages of some hosts."""
+        insertion = self.targets.insertion[hosts, :, 0]
+        return (
+            int(np.isfinite(insertion).sum()),
+            int(np.isfinite(self.targets.topotactic[hosts]).sum()),
+        )
 
-def load_training_hosts(data: LabelledElectrodes, labels: Path, pool: Path) -> TrainingHosts:
-    """Read both label files and the pool hosts they speak of.
+
+def load_training_hosts(data: LabelledElectrodes, labels: Path, pool: Path | None) -> TrainingHosts:
+    """Read the label files and the pool hosts that they speak of.
 
     Args:
         data: labelled electrodes with `host_ids`. labels: folder of the label files.
-        pool: Parquet file of the pool's structures.
+        pool: Parquet file of the pool's structures; None leaves the pool hosts out, but measures
+            the electrodes' labels by the same standard.
 
     Raises:
         FileFormatError: a file is missing, or names a host that the pool does not hold.
@@ -65,26 +77,56 @@ def load_training_hosts(data: LabelledElectrodes, labels: Path, pool: Path) -> T
     try:
         own = pd.read_parquet(labels / ELECTRODE_LABELS).set_index("host_id")
         of_pool = pd.read_parquet(labels / POOL_LABELS)
+        pairs = _pairs(pd.read_parquet(labels / VOLTAGES))
     except (OSError, KeyError) as error:
-        raise FileFormatError(f"cannot read insertion labels from {labels}: {error}") from None
+        raise FileFormatError(f"cannot read the potential's labels in {labels}: {error}") from None
     of_pool = of_pool[of_pool["error"].isna()]
     of_pool = of_pool.assign(removed=of_pool["removed"].fillna(""))
+    of_pool = of_pool.merge(pairs, on=["host_id", "removed"], how="outer", sort=False)
+    n_labelled = len(data.hosts)
     table = pd.concat([own.reindex(data.host_ids), of_pool.set_index("host_id")])
     values, crystal, moments = _arrays(table)
-    ion = np.array([ION_SYMBOLS.index(symbol) for symbol in data.ion])
-    has_row = np.zeros(values.shape[:2], np.bool_)
-    has_row[data.host_of_row, ion] = True
-    n_labelled = len(data.hosts)
+    emptied = n_labelled + np.flatnonzero(of_pool["voltage"].notna())
+    ion = table["removed"].to_numpy()[emptied].astype(np.str_)
+    structures = [*data.hosts, *(_pool_structures(of_pool, pool) if pool else [])]
+    kept = len(structures)
     return TrainingHosts(
-        structures=[*data.hosts, *_pool_structures(of_pool, pool)],
+        structures=structures,
         n_labelled=n_labelled,
-        targets=InsertionTargets(
-            _standardise(values, has_row), _standard_crystal(crystal, n_labelled), moments
+        targets=PotentialTargets(
+            _standard_topotactic(table["voltage"].to_numpy(), emptied, ion)[:kept],
+            _standardise(values, _has_row(data, len(table)))[:kept],
+            _standard_crystal(crystal, n_labelled)[:kept],
+            moments[:kept],
         ),
-        n_labels=int(np.isfinite(values[n_labelled:, :, 0]).sum()),
+        strange=_strange(structures, n_labelled),
         sha256=hashlib.sha256(
-            b"".join((labels / name).read_bytes() for name in (POOL_LABELS, ELECTRODE_LABELS))
+            b"".join(
+                (labels / name).read_bytes() for name in (POOL_LABELS, ELECTRODE_LABELS, VOLTAGES)
+            )
         ).hexdigest(),
+    )
+
+
+def _pairs(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a (structure, ion taken out): host_id, removed, voltage."""
+    long = table[["host_id", "ions", "voltage"]].explode(["ions", "voltage"])
+    long = long.rename(columns={"ions": "removed"}).dropna(subset=["removed"])
+    return long.astype({"voltage": float}).reset_index(drop=True)
+
+
+def _has_row(data: LabelledElectrodes, n_hosts: int) -> NDArray[np.bool_]:
+    """(h, x): where a label stands."""
+    has_row = np.zeros((n_hosts, len(ION_SYMBOLS)), np.bool_)
+    has_row[data.host_of_row, [ION_SYMBOLS.index(symbol) for symbol in data.ion]] = True
+    return has_row
+
+
+def _strange(structures: list[PackedStructure], n_labelled: int) -> NDArray[np.int64]:
+    systems = [frozenset(host.element_counts).difference(WORKING_IONS) for host in structures]
+    known = set(systems[:n_labelled])
+    return np.array(
+        [h for h in range(n_labelled, len(systems)) if systems[h] not in known], dtype=np.int64
     )
 
 
@@ -124,6 +166,18 @@ def _standardise(values: NDArray[np.float64], has_row: NDArray[np.bool_]) -> NDA
             spread = max((high - low) / 1.35, 1e-6)
             standard[:, x, q] = squash((values[:, x, q] - middle) / spread)
     standard[:, :, 0] *= -1.0
+    return standard.astype(np.float32)
+
+
+def _standard_topotactic(
+    voltage: NDArray[np.float64], host: NDArray[np.int64], ion: NDArray[np.str_]
+) -> NDArray[np.float32]:
+    """(h, x): against the ion's median in units of `VOLTAGE_SCALE`, squashed."""
+    standard = np.full((len(voltage), len(ION_SYMBOLS)), np.nan)
+    for x, symbol in enumerate(ION_SYMBOLS):
+        own = host[ion == symbol]
+        if len(own):
+            standard[own, x] = squash((voltage[own] - np.median(voltage[own])) / VOLTAGE_SCALE)
     return standard.astype(np.float32)
 
 
