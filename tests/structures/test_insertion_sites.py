@@ -49,7 +49,9 @@ def largest_by_scipy(structure: PackedStructure, reach: float = 10.0) -> float:
 def test_the_largest_void_is_that_of_scipy(seed: int, n_atoms: int) -> None:
     structure = random_crystal(seed, n_atoms, (3, 8, 16, 25, 26))
     sites = insertion_sites([structure])
-    assert sites.clearance.max() == pytest.approx(largest_by_scipy(structure), abs=1e-5)
+    # Of vertices closer than this the search keeps one, which need not be the widest.
+    coincident = module._COINCIDENT
+    assert sites.clearance.max() == pytest.approx(largest_by_scipy(structure), abs=coincident)
 
 
 def test_voids_of_the_pool_are_those_of_scipy(shared_data) -> None:

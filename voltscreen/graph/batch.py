@@ -63,9 +63,9 @@ class GraphBatch:
     @property
     def n_undercoordinated(self) -> NDArray[np.int64]:
         """(b,) int64: atoms of each structure with fewer neighbours than places."""
-        held = np.zeros(len(self.atomic_numbers))
-        receiver = np.repeat(np.arange(len(held)), np.diff(self.edge_offsets))
-        np.add.at(held, receiver, self.weights)
+        n_nodes = len(self.atomic_numbers)
+        receiver = np.repeat(np.arange(n_nodes), np.diff(self.edge_offsets))
+        held = np.bincount(receiver, self.weights, n_nodes)
         short = (held < self.spec.n_neighbors - 1e-3) & (self.atomic_numbers > 0)
         return np.add.reduceat(short.astype(np.int64), self.offsets[:-1])
 
