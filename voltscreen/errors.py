@@ -52,5 +52,9 @@ class DatabaseError(ServiceError):
     """MongoDB is not reachable, or the embedded server cannot be started."""
 
 
+class MaterialsProjectError(ServiceError):
+    """The Materials Project does not answer, or not with what was asked for."""
+
+
 class MissingPackageError(ServiceError):
     """An optional package is needed for this command and is not installed."""

@@ -58,6 +58,11 @@ class SourceEntry(Part):
     source: str = Field(description="mp, files, parquet or hosts")
     id: str = Field(description="id there: Materials Project id, file name, host name")
     db_version: str | None = Field(default=None, description="release of that source")
+    aliases: list[str] | None = Field(default=None, description="its other ids there")
+    updated: str | None = Field(default=None, description="when the source last changed it")
+    superseded_by: str | None = Field(
+        default=None, description="structure id that the source now has under this id"
+    )
     fetched_at: datetime = Field(default_factory=now, description="UTC")
 
 

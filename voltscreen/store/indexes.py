@@ -16,11 +16,14 @@ INDEXES: dict[str, list[IndexModel]] = {
     # by what people call a structure; by chemistry
     "structures": [
         _index("sources.id"),
+        _index("sources.aliases"),
         _index("formula"),
         _index("chemsys"),
         _index("elements"),
         _index("measured.ion"),
     ],
+    # known voltages by ion, and of a structure by its ids
+    "electrodes": [_index("ion"), _index("charged_id"), _index("discharged_id")],
     "campaigns": [_index("state")],
     # a campaign's progress and members
     "batches": [_index("campaign", "number")],

@@ -11,13 +11,14 @@ from typing import Any
 from pymongo import UpdateOne
 
 from voltscreen.errors import QueryError, StructureError
-from voltscreen.store.connection import Row, Store, find_by_ids, insert_new
+from voltscreen.store.connection import IN_CHUNK, Row, Store, find_by_ids, insert_new
 from voltscreen.store.documents import (
     MeasuredVoltage,
     SourceEntry,
     StructureDocument,
 )
 from voltscreen.structures import Candidate, PackedStructure, Refused, SourceRef
+from voltscreen.structures.mp_ids import plain_id
 
 FLUSH = 1000
 """Structures held in memory before they are written."""
@@ -152,7 +153,13 @@ def _addition(row: Row, item: Candidate | Refused) -> UpdateOne | None:
 
 
 def _source(ref: SourceRef) -> SourceEntry:
-    return SourceEntry(source=ref.source, id=ref.id, db_version=ref.db_version)
+    return SourceEntry(
+        source=ref.source,
+        id=ref.id,
+        db_version=ref.db_version,
+        aliases=list(ref.aliases) or None,
+        updated=ref.updated,
+    )
 
 
 def _properties(item: Candidate) -> dict[str, Any]:
@@ -174,6 +181,76 @@ def _measured(item: Candidate) -> list[MeasuredVoltage]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class StoredSource:
+    """Where an entry of a source is stored, of which release, and how its source dated it."""
+
+    structure_id: str
+    db_version: str | None
+    updated: str | None
+    refused: bool
+
+
+def stored_sources(store: Store, source: str, ids: Iterable[str]) -> dict[str, StoredSource]:
+    """Those entries of a source that are stored, by id."""
+    wanted = list(ids)
+    found: dict[str, StoredSource] = {}
+    for start in range(0, len(wanted), IN_CHUNK):
+        chunk = set(wanted[start : start + IN_CHUNK])
+        rows = store.structures.find(
+            {"sources.id": {"$in": sorted(chunk)}}, {"sources": 1, "refused": 1}
+        )
+        for row in rows:
+            for entry in row["sources"]:
+                if entry["source"] == source and entry["id"] in chunk and _is_current(entry):
+                    found[entry["id"]] = StoredSource(
+                        row["_id"],
+                        entry.get("db_version"),
+                        entry.get("updated"),
+                        "refused" in row,
+                    )
+    return found
+
+
+def refresh(store: Store, items: Iterable[Candidate | Refused]) -> Iterator[Ingested]:
+    """As `ingest`, and what is known of an item before gives way to what it brings.
+
+    A structure that the source no longer has under the item's id keeps its entry, marked with the
+    structure that took its place.
+    """
+    iterator = iter(items)
+    while chunk := list(islice(iterator, FLUSH)):
+        report = _ingest_chunk(store, chunk)
+        for item in chunk:
+            _renew(store, structure_id(item), item)
+        yield report
+
+
+def _renew(store: Store, key: str, item: Candidate | Refused) -> None:
+    ref = item.ref
+    for row in list(store.structures.find({"sources.id": ref.id}, {"sources": 1})):
+        entries = [
+            _renewed(entry, row["_id"], key, ref)
+            if (entry["source"], entry["id"]) == (ref.source, ref.id)
+            else entry
+            for entry in row["sources"]
+        ]
+        change: dict[str, Any] = {"sources": entries}
+        if row["_id"] == key and isinstance(item, Candidate):
+            change |= {f"properties.{name}": value for name, value in _properties(item).items()}
+        store.structures.update_one({"_id": row["_id"]}, {"$set": change})
+
+
+def _renewed(entry: Row, row_id: str, key: str, ref: SourceRef) -> Row:
+    if row_id == key:
+        return _source(ref).model_dump(exclude_none=True)
+    return {**entry, "superseded_by": key}
+
+
+def _is_current(entry: Row) -> bool:
+    return "superseded_by" not in entry
+
+
 def load_structures(store: Store, ids: Iterable[str]) -> dict[str, StructureDocument]:
     """Structures by id, those that exist."""
     return {
@@ -184,13 +261,16 @@ def load_structures(store: Store, ids: Iterable[str]) -> dict[str, StructureDocu
 def get_structure(store: Store, name: str) -> StructureDocument:
     """The structure of an id: ours (or its first 6 digits and more), or that of any source.
 
+    Materials Project ids are found in every spelling and by every alias; a structure that its
+    source replaced is found by its id only where nothing took its place.
+
     Raises:
         QueryError: none, or several different ones, by that id.
     """
     row = store.structures.find_one({"_id": name})
     if row is not None:
         return StructureDocument.from_mongo(row)
-    rows = list(store.structures.find({"sources.id": name}).limit(2))
+    rows = _by_source_id(store, name)
     if not rows and 6 <= len(name) < 32 and set(name) <= set("0123456789abcdef"):
         rows = list(store.structures.find({"_id": {"$gte": name, "$lt": name + "g"}}).limit(2))
     if not rows:
@@ -202,6 +282,29 @@ def get_structure(store: Store, name: str) -> StructureDocument:
         found = ", ".join(str(row["_id"]) for row in rows)
         raise QueryError(f"{name!r} names several structures ({found}): give one of these ids")
     return StructureDocument.from_mongo(rows[0])
+
+
+def _by_source_id(store: Store, name: str) -> list[Row]:
+    """Structures that any source calls so, at most two; an id goes before an alias."""
+    spellings = list(dict.fromkeys((name, plain_id(name))))
+    for field in ("id", "aliases"):
+        # Replaced ones are few, so that the first ten decide.
+        found = list(store.structures.find({f"sources.{field}": {"$in": spellings}}).limit(10))
+        current = [row for row in found if _calls_it_so(row, field, set(spellings))]
+        if found:
+            return (current or found)[:2]
+    return []
+
+
+def _calls_it_so(row: Row, field: str, spellings: set[str]) -> bool:
+    return any(
+        _is_current(entry) and spellings & set(_listed(entry.get(field)))
+        for entry in row["sources"]
+    )
+
+
+def _listed(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [value]
 
 
 def unpack(document: StructureDocument) -> PackedStructure:

@@ -17,11 +17,15 @@ class SourceRef:
     source: `mp`, `files`, `parquet` or `hosts`.
     id: the structure's id there (Materials Project id, file name, host name).
     db_version: release of that source, where it has one.
+    aliases: other ids of the same entry there.
+    updated: when the source last changed the entry, as it says it.
     """
 
     source: str
     id: str
     db_version: str | None = None
+    aliases: tuple[str, ...] = ()
+    updated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
