@@ -10,6 +10,7 @@ from typing import Any
 
 from voltscreen.campaign import mend
 from voltscreen.campaign.launchpad import VoltscreenLaunchPad
+from voltscreen.campaign.materials_project import foreseen
 from voltscreen.campaign.plan import ingest_campaign, plan_campaign, source_is_unchanged
 from voltscreen.campaign.register import register
 from voltscreen.campaign.spec import CampaignSpec, parse_spec
@@ -45,8 +46,7 @@ def submit(store: Store, launchpad: VoltscreenLaunchPad, spec: CampaignSpec) -> 
         CampaignError: the name is taken by another spec or model, or was cancelled.
         SpecError, FileFormatError: the source is not there, or of a kind that cannot be read.
     """
-    # A source that is not there is better refused now than by a worker in an hour.
-    estimate(spec.source.kind, spec.source.value, Path("/"))
+    foretold = _foretell(store, spec)
     campaign = register(store, spec)
     if campaign.state is CampaignState.CANCELLED:
         raise CampaignError(
@@ -62,7 +62,7 @@ def submit(store: Store, launchpad: VoltscreenLaunchPad, spec: CampaignSpec) -> 
         )
     if campaign.state is not CampaignState.DONE:
         workflow_id = _add(store, launchpad, spec.name, campaign_workflow(spec))
-        return Submission(spec.name, workflow_id, f"Submitted campaign {spec.name!r}.")
+        return Submission(spec.name, workflow_id, f"Submitted campaign {spec.name!r}.{foretold}")
     fresh = 0
     if not source_is_unchanged(campaign, spec):
         ingest_campaign(store, spec)
@@ -79,6 +79,20 @@ def submit(store: Store, launchpad: VoltscreenLaunchPad, spec: CampaignSpec) -> 
     return Submission(
         spec.name, workflow_id, f"Submitted {fresh} new structures of campaign {spec.name!r}."
     )
+
+
+def _foretell(store: Store, spec: CampaignSpec) -> str:
+    """What will be read, where it is worth saying.
+
+    A source that is not there is better refused now than by a worker in an hour.
+    """
+    is_remote = spec.source.kind == "mp"
+    if is_remote and store.campaigns.find_one({"_id": spec.name}, {"_id": 1}):
+        return ""
+    found = estimate(spec.source.kind, spec.source.value, Path("/"))
+    if not is_remote:
+        return ""
+    return f" From the Materials Project, less what is stored: {foreseen(found)}."
 
 
 def _add(store: Store, launchpad: VoltscreenLaunchPad, name: str, workflow: Any) -> int:

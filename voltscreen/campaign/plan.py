@@ -6,8 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from voltscreen.campaign.materials_project import (
+    News,
+    Plan,
+    ingest_electrodes,
+    ingest_materials,
+)
 from voltscreen.campaign.spec import CampaignSpec
 from voltscreen.sources import candidates, fingerprint
+from voltscreen.sources.mp import MPClient, parse_query
 from voltscreen.store import Store
 from voltscreen.store.connection import find_by_ids
 from voltscreen.store.documents import (
@@ -17,7 +24,7 @@ from voltscreen.store.documents import (
     CampaignDocument,
     voltage_id,
 )
-from voltscreen.store.structures import ingest
+from voltscreen.store.structures import Ingested, ingest
 
 REUSED_CHUNK = 10_000
 """Structure ids in one `reused` batch: 0.4 MB, far under the limit of a document."""
@@ -40,7 +47,8 @@ def ingest_campaign(
     # A former ingest that was cut off left batches that nobody planned.
     store.batches.delete_many({"campaign": name, "kind": BatchKind.INGESTED})
     found = 0
-    chunks = ingest(store, candidates(spec.source.kind, spec.source.value, base))
+    news = _CampaignNews(store, name)
+    chunks = ingest_source(store, spec.source.kind, spec.source.value, base, news)
     for number, chunk in enumerate(chunks, start=1):
         store.batches.insert_one(
             _batch(name, number, BatchKind.INGESTED, chunk.ids, atoms=0).to_mongo()
@@ -48,8 +56,46 @@ def ingest_campaign(
         found += len(chunk.ids)
         if progress:
             progress(len(chunk.ids))
-    store.campaigns.update_one({"_id": name}, {"$set": {"source_fingerprint": mark}})
+    store.campaigns.update_one(
+        {"_id": name}, {"$set": {"source_fingerprint": mark, "notices": news.notices}}
+    )
     return found
+
+
+class _CampaignNews(News):
+    """Tells the campaign's document how much there is to read."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        super().__init__()
+        self._store, self._name = store, name
+
+    def begin(self, plan: Plan) -> None:
+        self._store.campaigns.update_one({"_id": self._name}, {"$set": {"expected": plan.listed}})
+
+
+def ingest_source(
+    store: Store,
+    kind: str,
+    value: object,
+    base: Path,
+    news: News,
+    *,
+    renew: bool = False,
+) -> Iterator[Ingested]:
+    """The items of a source into `structures`, with a report for every chunk.
+
+    Args:
+        kind, value, base: as for `sources.candidates`, and `mp` with a filter.
+        news: hears of what the Materials Project lists and of what took time.
+        renew: of the Materials Project, fetch again what changed.
+    """
+    if kind != "mp":
+        yield from ingest(store, candidates(kind, value, base))
+        return
+    query = parse_query(value)
+    with MPClient(say=news.say) as client:
+        ingest_electrodes(store, client)
+        yield from ingest_materials(store, client, query, news, renew=renew)
 
 
 def source_is_unchanged(campaign: CampaignDocument, spec: CampaignSpec) -> bool:

@@ -10,7 +10,8 @@ from voltscreen.ions import working_ion
 from voltscreen.screening import RankedRow, RankInput, rank_candidates
 from voltscreen.store import Store
 from voltscreen.store.connection import INSERT_CHUNK, Row, find_by_ids
-from voltscreen.store.documents import RankingDocument, VoltageStatus, voltage_id
+from voltscreen.store.documents import KnownVoltage, RankingDocument, VoltageStatus, voltage_id
+from voltscreen.store.electrodes import known_voltages
 from voltscreen.structures import HostState
 
 _COLUMNS = ("voltage", "sd", "lo90", "hi90", "out_of_domain", "host_state")
@@ -38,11 +39,19 @@ def rank_campaign(store: Store, spec: CampaignSpec, model_id: str) -> dict[str, 
                 inputs[ion].append(_input(row, ion, found))
     for ion, rows in inputs.items():
         ranked = rank_candidates(rows, ion, spec.rank)
+        known = known_voltages(store, ion)
         store.rankings.delete_many({"campaign": spec.name, "ion": ion})
         for start in range(0, len(ranked), INSERT_CHUNK):
             store.rankings.insert_many(
                 [
-                    _document(place, spec.name, ion, model_id, *chemistry[place.structure_id])
+                    _document(
+                        place,
+                        spec.name,
+                        ion,
+                        model_id,
+                        *chemistry[place.structure_id],
+                        known.get(place.structure_id),
+                    )
                     for place in ranked[start : start + INSERT_CHUNK]
                 ],
                 ordered=False,
@@ -77,7 +86,13 @@ def _input(row: Row, ion: str, found: Row) -> RankInput:
 
 
 def _document(
-    place: RankedRow, campaign: str, ion: str, model_id: str, chemsys: str, elements: list[str]
+    place: RankedRow,
+    campaign: str,
+    ion: str,
+    model_id: str,
+    chemsys: str,
+    elements: list[str],
+    known: KnownVoltage | None,
 ) -> Row:
     return RankingDocument(
         id=f"{campaign}:{ion}:{place.rank}",
@@ -98,4 +113,5 @@ def _document(
         capacity=place.capacity,
         energy_density=place.energy_density,
         pareto=place.pareto,
+        known=known,
     ).to_mongo()

@@ -22,6 +22,7 @@ from voltscreen.errors import SpecError
 from voltscreen.ions import ION_SYMBOLS
 from voltscreen.screening.ranking import RankSpec
 from voltscreen.sources import SOURCE_KINDS
+from voltscreen.sources.mp import parse_query
 from voltscreen.sources.parquet import ParquetRows
 
 
@@ -50,6 +51,16 @@ class SourceSpec(SpecPart):
     hosts: Literal["all"] | list[str] | None = Field(
         default=None, description="all, or names of known hosts"
     )
+
+    @field_validator("mp")
+    @classmethod
+    def _known_filters(cls, mp: dict[str, Any] | None) -> dict[str, Any] | None:
+        if mp is not None:
+            try:
+                parse_query(mp)
+            except SpecError as error:
+                raise ValueError(str(error).removeprefix("source.mp").lstrip(".: ")) from None
+        return mp
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:

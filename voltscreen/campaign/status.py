@@ -38,6 +38,7 @@ class CampaignStatus(BaseModel):
     name: str
     state: CampaignState
     structures: int = Field(description="members known so far")
+    expected: int | None = Field(description="structures that the source holds, while it is read")
     batches: dict[BatchState, int] = Field(description="predict batches by state")
     predicted: int = Field(description="members with a voltage")
     failed: int = Field(description="members without one, with a reason")
@@ -47,6 +48,7 @@ class CampaignStatus(BaseModel):
     model_id: str
     spec: dict[str, Any]
     errors: list[dict[str, Any]] = Field(description="stages that failed: {stage, batch, reason}")
+    notices: list[str] = Field(description="what one should know of the last ingest")
 
 
 def campaign_status(store: Store, name: str) -> CampaignStatus:
@@ -58,11 +60,13 @@ def campaign_status(store: Store, name: str) -> CampaignStatus:
     campaign = get_campaign(store, name)
     batches = dict.fromkeys(BatchState, 0)
     structures = predicted = failed = reused = 0
+    planned = False
     columns = {"kind": 1, "state": 1, "n_structures": 1, "predicted": 1, "failed": 1}
     for row in store.batches.find({"campaign": name}, columns):
         structures += row["n_structures"]
         predicted += row["predicted"]
         failed += row["failed"]
+        planned = planned or row["kind"] != BatchKind.INGESTED
         if row["kind"] == BatchKind.PREDICT:
             batches[BatchState(row["state"])] += 1
         elif row["kind"] == BatchKind.REUSED:
@@ -76,6 +80,7 @@ def campaign_status(store: Store, name: str) -> CampaignStatus:
         name=name,
         state=campaign.state,
         structures=structures,
+        expected=None if planned else campaign.expected,
         batches=batches,
         predicted=predicted,
         failed=failed,
@@ -85,6 +90,7 @@ def campaign_status(store: Store, name: str) -> CampaignStatus:
         model_id=campaign.model_id,
         spec=campaign.spec,
         errors=campaign.errors,
+        notices=campaign.notices,
     )
 
 

@@ -162,6 +162,8 @@ def finish(store: Store, name: str, workers: int) -> CampaignStatus:
     with progress_bar(name) as progress:
         end = run_campaign(store, name, workers, progress)
     print_failures(store, end.status)
+    for notice in end.status.notices:
+        say(notice)
     if end.worker_output:
         say(f"A worker ended with an error: {end.worker_output}")
     batches_left = sum(n for state, n in end.status.batches.items() if state != BatchState.DONE)
@@ -180,12 +182,15 @@ def progress_bar(name: str) -> Iterator[Callable[[CampaignStatus], None]]:
     """A bar over structures on a terminal, nothing elsewhere."""
     from tqdm import tqdm
 
+    from voltscreen.store.documents import CampaignState
+
     with tqdm(desc=name, unit=" structures", disable=None, leave=False) as bar:
 
         def update(found: CampaignStatus) -> None:
-            bar.total = found.structures
-            bar.n = found.predicted + found.failed
-            bar.set_postfix_str(found.state.value, refresh=False)
+            reading = found.expected is not None and found.state is CampaignState.RUNNING
+            bar.total = found.expected if reading else found.structures
+            bar.n = found.structures if reading else found.predicted + found.failed
+            bar.set_postfix_str("reading" if reading else found.state.value, refresh=False)
             bar.refresh()
 
         yield update
@@ -207,6 +212,8 @@ def print_status(found: CampaignStatus) -> None:
     ]
     for label, value in rows:
         typer.echo(f"{label:<11} {value}")
+    for notice in found.notices:
+        typer.echo(f"{'Notice':<11} {notice}")
     for error in found.errors[-SHOWN_FAILURES:]:
         typer.echo(f"{'Error':<11} {error['stage']}: {error['reason']}")
 

@@ -10,11 +10,14 @@ import typer
 from voltscreen.cli.output import number, print_table
 
 if TYPE_CHECKING:
-    from voltscreen.store.documents import StructureDocument, VoltageDocument
+    from voltscreen.store.documents import KnownVoltage, StructureDocument, VoltageDocument
 
 
 def print_dossier(
-    document: StructureDocument, voltages: Sequence[VoltageDocument], ions: Sequence[str]
+    document: StructureDocument,
+    voltages: Sequence[VoltageDocument],
+    known: Sequence[tuple[str, KnownVoltage]],
+    ions: Sequence[str],
 ) -> None:
     """Identity, cell, voltages by ion, and local voltages of the ions asked for."""
     typer.echo(f"{document.label or document.formula}")
@@ -22,7 +25,9 @@ def print_dossier(
     typer.echo(f"  structure id  {document.id}")
     for source in document.sources:
         release = f", release {source.db_version}" if source.db_version else ""
-        typer.echo(f"  found in      {source.source}: {source.id}{release}")
+        aliases = f", also {' '.join(source.aliases)}" if source.aliases else ""
+        gone = f", replaced by {source.superseded_by}" if source.superseded_by else ""
+        typer.echo(f"  found in      {source.source}: {source.id}{aliases}{release}{gone}")
     for name, value in document.properties.items():
         typer.echo(f"  {name:<13} {value}")
     for measured in document.measured:
@@ -30,6 +35,8 @@ def print_dossier(
         typer.echo(
             f"  measured      {measured.ion} {measured.voltage:.2f} V{kind}, {measured.reference}"
         )
+    for ion, one in known:
+        typer.echo(f"  known         {ion} {known_text(one)}")
     if document.refused:
         typer.echo(f"  refused       {document.refused}")
         return
@@ -45,6 +52,18 @@ def print_dossier(
             _print_local(document, voltage, ion)
     if voltages and not ions:
         typer.echo("Local voltages of every site: add --ion Mg")
+
+
+def known_text(known: KnownVoltage) -> str:
+    """What the Materials Project has computed of an electrode, on a line."""
+    change = None if known.volume_change is None else 100 * known.volume_change
+    return (
+        f"{known.voltage:.2f} V, {number(known.capacity, 0)} mAh/g, volume {number(change, 1)} %, "
+        f"above hull {number(known.stability_charge, 3)} charged and "
+        f"{number(known.stability_discharge, 3)} discharged (eV/atom), by the Materials Project: "
+        f"{known.battery_id} {known.db_version}, of which this is the "
+        f"{'host' if known.end == 'host' else 'discharged end'}"
+    )
 
 
 def _print_voltages(document: VoltageDocument) -> None:

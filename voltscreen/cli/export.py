@@ -51,15 +51,18 @@ def flat_rows(rows: Sequence[ResultRow]) -> list[dict[str, Any]]:
 
 
 def _frame(rows: Sequence[ResultRow]) -> pd.DataFrame:
-    """A table: lists as text, one measured value a column."""
+    """A table: lists as text, one measured value and what is known of an electrode in columns."""
     import pandas as pd
+
+    from voltscreen.store.documents import KnownVoltage
 
     flat = flat_rows(rows)
     for row in flat:
-        measured = row.pop("measured")
+        measured, known = row.pop("measured"), row.pop("known") or {}
         row["source_ids"] = " ".join(row["source_ids"])
         row["measured_voltage"] = measured[0]["voltage"] if measured else None
         row["measured_reference"] = measured[0]["reference"] if measured else None
+        row |= {f"known_{name}": known.get(name) for name in KnownVoltage.model_fields}
     return pd.DataFrame(flat)
 
 

@@ -33,6 +33,13 @@ Pareto = Annotated[
 Measured = Annotated[
     bool, typer.Option("--measured", help="Only candidates with a measured voltage.")
 ]
+Known = Annotated[
+    bool | None,
+    typer.Option(
+        "--known/--new",
+        help="Only candidates with, or without, a voltage that the Materials Project has computed.",
+    ),
+]
 Sort = Annotated[
     str,
     typer.Option(
@@ -59,6 +66,7 @@ def query(
     formula: Formula = None,
     pareto: Pareto = False,
     measured: Measured = False,
+    known: Known = None,
     sort: Sort = "rank",
     top: Annotated[int, typer.Option("--top", min=1, help="At most so many rows.")] = 20,
     as_json: JsonOption = False,
@@ -73,7 +81,7 @@ def query(
     with connect() as store:
         rows = _rows(
             store, campaign, ion, min_voltage, max_voltage, elements, exclude_elements, formula,
-            pareto, measured, sort, top,
+            pareto, measured, known, sort, top,
         )  # fmt: skip
     if as_json:
         print_json(flat_rows(rows))
@@ -95,18 +103,21 @@ def show(
     """Everything that is stored of one structure: identity, voltages, local voltages."""
     from voltscreen.ions import parse_ions
     from voltscreen.store import connect, get_structure, get_voltages
+    from voltscreen.store.electrodes import known_of
 
     ions = parse_ions(ion or [])
     with connect() as store:
         document = get_structure(store, structure)
         voltages = get_voltages(store, document.id)
+        known = known_of(store, document)
     if as_json:
         data = document.model_dump(mode="json", by_alias=True, exclude={"packed"})
+        data["known"] = {symbol: one.model_dump(mode="json") for symbol, one in known}
         print_json({**data, "voltages": [_voltage_json(v, ions) for v in voltages]})
         return
     from voltscreen.cli.dossier import print_dossier
 
-    print_dossier(document, voltages, ions)
+    print_dossier(document, voltages, known, ions)
 
 
 @results_app.command("export")
@@ -126,6 +137,7 @@ def export(
     formula: Formula = None,
     pareto: Pareto = False,
     measured: Measured = False,
+    known: Known = None,
     sort: Sort = "rank",
     top: Annotated[
         int | None, typer.Option("--top", min=1, help="At most so many rows; all by default.")
@@ -142,16 +154,18 @@ def export(
     with connect() as store:
         rows = _rows(
             store, campaign, ion, min_voltage, max_voltage, elements, exclude_elements, formula,
-            pareto, measured, sort, top,
+            pareto, measured, known, sort, top,
         )  # fmt: skip
         written = writer(store, rows, output)
     say(f"Wrote {len(rows)} candidates to {written}")
 
 
 def print_results(rows: list[ResultRow], title: str) -> None:
-    """A ranked table for people."""
+    """A ranked table for people; voltages of the Materials Project where it knows any."""
+    with_known = any(row.known for row in rows)
     print_table(
         [("#", "right"), "Candidate", ("V", "right"), ("90 % interval", "right"),
+         *((("MP (V)", "right"),) if with_known else ()),
          ("mAh/g", "right"), ("Wh/kg", "right"), ("OOD", "right"), "Front", "Measured (V)"],
         [
             [
@@ -159,6 +173,7 @@ def print_results(rows: list[ResultRow], title: str) -> None:
                 _name(row),
                 number(row.voltage),
                 f"{number(row.lo90)} to {number(row.hi90)}",
+                *((number(row.known.voltage) if row.known else "new",) if with_known else ()),
                 number(row.capacity, 0),
                 number(row.energy_density, 0),
                 number(row.out_of_domain, 0),
@@ -197,6 +212,7 @@ def _rows(
     formula: str | None,
     pareto: bool,
     measured: bool,
+    known: bool | None,
     sort: str,
     top: int | None,
 ) -> list[ResultRow]:
@@ -218,6 +234,7 @@ def _rows(
             formula=formula,
             pareto=pareto,
             measured=measured,
+            known=known,
             sort=key,
             descending=sort.startswith("-"),
             top=top,

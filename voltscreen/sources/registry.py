@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from voltscreen.errors import SpecError
-from voltscreen.sources import files, hosts, parquet
+from voltscreen.sources import files, hosts, mp, parquet
 from voltscreen.structures import Candidate, Refused
 
 SOURCE_KINDS = ("mp", "files", "parquet", "hosts")
@@ -17,8 +17,9 @@ def candidates(kind: str, value: object, base: Path) -> Iterator[Candidate | Ref
     """The items of a source, one by one; nothing is held in memory for longer than needed.
 
     Args:
-        kind: `files` (a glob or a list of globs), `parquet` (a path, or {path, start, limit}),
-            `hosts` (`all` or a list of names), `mp` (a filter).
+        kind: `files` (a glob or a list of globs), `parquet` (a path, or {path, start, limit}) or
+            `hosts` (`all` or a list of names). `mp` is no stream: what is fetched depends on what
+            is stored.
         value: what the spec holds for it.
         base: folder that relative paths start from.
 
@@ -36,19 +37,15 @@ def candidates(kind: str, value: object, base: Path) -> Iterator[Candidate | Ref
 
 
 def _not_a_source(kind: str) -> SpecError:
-    if kind == "mp":
-        return SpecError(
-            "source.mp: this version cannot query the Materials Project yet; "
-            "use files, parquet or hosts"
-        )
     return SpecError(f"source.{kind}: unknown kind; choose from {', '.join(SOURCE_KINDS)}")
 
 
 def fingerprint(kind: str, value: object, base: Path) -> str:
-    """A hash that changes when a source may yield something else: files by path, size and time.
+    """A hash that changes when a source may yield something else: files by path, size and time,
+    the Materials Project by its release.
 
     Raises:
-        As `candidates`.
+        As `candidates`. MaterialsProjectError: it does not answer.
     """
     if kind == "hosts":
         named = [host.model_dump_json() for host in hosts.select_hosts(value)]
@@ -58,6 +55,8 @@ def fingerprint(kind: str, value: object, base: Path) -> str:
         rows = parquet.parse_rows(value, base)
         parquet.count_rows(rows)
         named = [rows.model_dump_json(), _stamp(rows.path)]
+    elif kind == "mp":
+        named = [mp.parse_query(value).key, mp.heartbeat()]
     else:
         raise _not_a_source(kind)
     return hashlib.blake2b("\n".join(named).encode(), digest_size=16).hexdigest()
@@ -69,10 +68,11 @@ def _stamp(path: Path) -> str:
 
 
 def estimate(kind: str, value: object, base: Path) -> int:
-    """How many items `candidates` will yield.
+    """How many items a source holds.
 
     Raises:
-        As `candidates`.
+        As `candidates`. MaterialsProjectError, SettingsError: it does not answer, or not without
+            a key.
     """
     if kind == "files":
         return len(files.find_files(value, base))
@@ -80,4 +80,8 @@ def estimate(kind: str, value: object, base: Path) -> int:
         return parquet.count_rows(parquet.parse_rows(value, base))
     if kind == "hosts":
         return len(hosts.select_hosts(value))
+    if kind == "mp":
+        query = mp.parse_query(value)
+        with mp.MPClient() as client:
+            return client.count(query)
     raise _not_a_source(kind)

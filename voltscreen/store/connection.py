@@ -60,6 +60,16 @@ class Store:
         return self.database["structures"]
 
     @property
+    def electrodes(self) -> Collection[Row]:
+        """`ElectrodeDocument`."""
+        return self.database["electrodes"]
+
+    @property
+    def releases(self) -> Collection[Row]:
+        """`ReleaseDocument`."""
+        return self.database["releases"]
+
+    @property
     def campaigns(self) -> Collection[Row]:
         """`CampaignDocument`."""
         return self.database["campaigns"]

@@ -102,6 +102,58 @@ class StructureDocument(Document):
     refused: str | None = Field(default=None, description="why no voltage can be predicted")
 
 
+class ElectrodeDocument(Document):
+    """An insertion electrode that the Materials Project has computed."""
+
+    collection: ClassVar[str] = "electrodes"
+
+    id: str = Field(alias="_id", description="battery id: Materials Project id and ion")
+    ion: str = Field(description="working ion")
+    voltage: float = Field(description="average, computed by DFT; volt against the ion's metal")
+    charged_id: str = Field(description="Materials Project id of the charged end")
+    discharged_id: str | None = Field(default=None, description="of the discharged end")
+    formula_charge: str | None = None
+    formula_discharge: str | None = None
+    capacity: float | None = Field(default=None, description="mAh/g of the discharged end")
+    volume_change: float | None = Field(default=None, description="largest / smallest - 1")
+    stability_charge: float | None = Field(default=None, description="above hull, eV/atom")
+    stability_discharge: float | None = Field(default=None, description="above hull, eV/atom")
+    steps: int | None = Field(default=None, description="voltage steps of the average")
+    db_version: str = Field(description="release of the Materials Project")
+
+
+class ReleaseDocument(Document):
+    """Of which release a whole collection is."""
+
+    collection: ClassVar[str] = "releases"
+
+    id: str = Field(alias="_id", description="collection")
+    db_version: str = Field(description="release of the Materials Project")
+    count: int = Field(description="documents")
+
+
+class ElectrodeEnd(StrEnum):
+    """What a structure is to a known electrode."""
+
+    HOST = "host"
+    """Its charged end."""
+    DISCHARGED = "discharged"
+    """Its discharged end."""
+
+
+class KnownVoltage(Part):
+    """What the Materials Project has computed for a candidate and an ion."""
+
+    battery_id: str
+    end: ElectrodeEnd = Field(description="which end of the electrode the candidate is")
+    voltage: float = Field(description="volt, average by DFT")
+    capacity: float | None = Field(default=None, description="mAh/g")
+    volume_change: float | None = Field(default=None, description="largest / smallest - 1")
+    stability_charge: float | None = Field(default=None, description="above hull, eV/atom")
+    stability_discharge: float | None = Field(default=None, description="above hull, eV/atom")
+    db_version: str = Field(description="release of the Materials Project")
+
+
 # --- campaigns and batches ------------------------------------------------------------------
 
 
@@ -126,6 +178,12 @@ class CampaignDocument(Document):
     state: CampaignState = Field(default=CampaignState.NEW)
     source_fingerprint: str | None = Field(
         default=None, description="of the source when it was last ingested as a whole"
+    )
+    expected: int | None = Field(
+        default=None, description="structures that the source holds, once it has said so"
+    )
+    notices: list[str] = Field(
+        default_factory=list, description="what one should know of the last ingest"
     )
     counts: dict[str, int] = Field(
         default_factory=dict,
@@ -279,6 +337,9 @@ class RankingDocument(Document):
     capacity: float | None = Field(default=None, description="mAh/g")
     energy_density: float | None = Field(default=None, description="Wh/kg")
     pareto: bool = Field(description="on the Pareto front of the objectives")
+    known: KnownVoltage | None = Field(
+        default=None, description="computed by the Materials Project, when last ranked"
+    )
 
 
 class ModelDocument(Document):
@@ -338,6 +399,8 @@ class SubstitutionDocument(Document):
 
 DOCUMENTS: tuple[type[Document], ...] = (
     StructureDocument,
+    ElectrodeDocument,
+    ReleaseDocument,
     CampaignDocument,
     BatchDocument,
     VoltageDocument,

@@ -12,6 +12,7 @@ from voltscreen.errors import CampaignError, QueryError
 from voltscreen.store.connection import Row, Store
 from voltscreen.store.documents import (
     CampaignDocument,
+    KnownVoltage,
     MeasuredVoltage,
     RankingDocument,
     VoltageDocument,
@@ -39,6 +40,11 @@ class ResultQuery(BaseModel):
     formula: str | None = Field(default=None, description="reduced formula of the candidate")
     pareto: bool = Field(default=False, description="only the Pareto front")
     measured: bool = Field(default=False, description="only with a measured voltage for the ion")
+    known: bool | None = Field(
+        default=None,
+        description="only with (True) or without (False) a voltage that the Materials Project "
+        "has computed for the ion",
+    )
     sort: SortKey = "rank"
     descending: bool = False
     top: int | None = Field(default=None, ge=1, description="at most so many")
@@ -64,6 +70,7 @@ class ResultRow(BaseModel):
     pareto: bool
     score: float | None
     measured: list[MeasuredVoltage] = Field(description="experiments with this ion")
+    known: KnownVoltage | None = Field(description="computed by the Materials Project")
     properties: dict[str, Any] = Field(description="stored properties of the structure")
 
 
@@ -173,6 +180,8 @@ def _conditions(query: ResultQuery) -> Row:
         conditions["formula"] = _reduced(query.formula)
     if query.pareto:
         conditions["pareto"] = True
+    if query.known is not None:
+        conditions["known.voltage"] = {"$exists": query.known}
     return conditions
 
 

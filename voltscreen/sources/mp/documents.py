@@ -106,10 +106,11 @@ def read_material(document: dict[str, Any], release: str) -> Candidate | Refused
     try:
         summary = Summary.model_validate(document)
     except ValidationError as error:
+        date = document.get("last_updated")
         material = Material.model_validate({"material_id": document.get("material_id")})
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        ref = SourceRef(SOURCE, material.material_id, release)
+        ref = SourceRef(SOURCE, material.material_id, release, updated=date and str(date))
         return Refused(ref, f"unexpected answer of the Materials Project: {where}: {first['msg']}")
     aliases = dict.fromkeys(summary.task_ids or ())
     aliases.pop(summary.material_id, None)

@@ -1,4 +1,4 @@
-"""Requests to the Materials Project: the key, patience with what passes, a sentence for the rest."""
+"""Requests to the Materials Project: the key, patience with what passes, words for the rest."""
 
 from __future__ import annotations
 
