@@ -100,15 +100,30 @@ def import_model(
 
 @model_app.command("dataset")
 def make_dataset(
+    output: Annotated[Path, typer.Option("--output", help="Parquet file to write.")],
     data: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--data",
             help="Folder with electrodes.csv and electrode_hosts.parquet, or with the Materials "
             "Project's documents in insertion_electrodes.jsonl (structures.jsonl beside it).",
         ),
-    ],
-    output: Annotated[Path, typer.Option("--output", help="Parquet file to write.")],
+    ] = None,
+    from_mp: Annotated[
+        bool,
+        typer.Option(
+            "--from-mp",
+            help="Fetch the electrodes from the Materials Project (key in MP_API_KEY) instead.",
+        ),
+    ] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            help="With --from-mp: fetch also the pool hosts of this folder's insertion labels, "
+            "into mp_pool.parquet beside the output.",
+        ),
+    ] = None,
     filters: Annotated[
         list[str] | None,
         typer.Option(
@@ -125,6 +140,7 @@ def make_dataset(
 
     `voltscreen model train --data FILE.parquet` trains on it.
     """
+    from voltscreen.cli.from_mp import fetch_electrodes
     from voltscreen.errors import VoltscreenError
     from voltscreen.ions import ION_SYMBOLS
     from voltscreen.train.dataset import Layout, write_dataset
@@ -133,7 +149,12 @@ def make_dataset(
         raise VoltscreenError(f"unknown format {layout!r}: choose from {', '.join(Layout)}")
     if output.suffix != ".parquet":
         raise VoltscreenError(f"{output} must end in .parquet")
-    made = write_dataset(data, output, filters or [], Layout(layout) if layout else None)
+    if (data is None) == (not from_mp):
+        raise VoltscreenError("give one of --data FOLDER and --from-mp")
+    if labels is not None and not from_mp:
+        raise VoltscreenError("--labels says what to fetch --from-mp")
+    folder = fetch_electrodes(labels, output.parent) if data is None else data
+    made = write_dataset(folder, output, filters or [], Layout(layout) if layout else None)
     rows_of = {ion: made.rows_of(ion) for ion in ION_SYMBOLS}
     counts = {ion: (len(r), len(set(made.host_of_row[r]))) for ion, r in rows_of.items()}
     counts["all"] = (len(made), len(made.hosts))
