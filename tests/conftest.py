@@ -68,6 +68,18 @@ def launchpad(store):
     opened.close()
 
 
+@pytest.fixture
+def materials_project(monkeypatch: pytest.MonkeyPatch):
+    """A stand-in for the Materials Project; the environment points to it, for subprocesses too."""
+    from tests.mp_stand_in.server import KEY, StandIn
+
+    monkeypatch.delenv("PMG_MAPI_KEY", raising=False)
+    monkeypatch.setenv("MP_API_KEY", KEY)
+    with StandIn() as served:
+        monkeypatch.setenv("MP_API_ENDPOINT", served.endpoint)
+        yield served
+
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -44,10 +44,15 @@ def material(material_id: str, crystal: PackedStructure, **fields: Any) -> Docum
 
 def generated(count: int) -> list[Document]:
     """So many oxides."""
-    return [
-        material(f"mp-{1000 + i}", random_crystal(i, 5, (8, METALS[i % len(METALS)])))
-        for i in range(count)
-    ]
+    return [material(f"mp-{1000 + i}", oxide(i)) for i in range(count)]
+
+
+def oxide(seed: int) -> PackedStructure:
+    """A metal and an O at least, at random places."""
+    metal = METALS[seed % len(METALS)]
+    crystal = random_crystal(seed, 5, (8, metal))
+    numbers = [metal, 8, *crystal.atomic_numbers[2:]]
+    return PackedStructure.from_arrays(crystal.lattice, crystal.frac_coords, numbers)
 
 
 def electrode(row: Document, **fields: Any) -> Document:

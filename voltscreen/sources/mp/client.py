@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -122,7 +123,7 @@ class MPClient:
         """
         found: dict[str, Material] = {}
         for part in query.parts():
-            found |= self._ask_again("a listing", lambda part=part: self._list(part))
+            found |= self._ask_again("a listing", partial(self._list, part))
         return found
 
     def materials(self, ids: Sequence[str], query: MPQuery | None = None) -> Iterator[Chunk]:
@@ -231,9 +232,9 @@ class MPClient:
             return documents, self._session.total()
 
         what = f"the electrodes of {ion}"
-        documents, total = self._ask(what, lambda: ask(1))
+        documents, total = self._ask(what, partial(ask, 1))
         for number in range(2, math.ceil(total / PAGE) + 1):
-            documents += self._ask(what, lambda number=number: ask(number))[0]
+            documents += self._ask(what, partial(ask, number))[0]
         if len(documents) != total:
             raise IncompleteError(f"{len(documents)} of {total} electrodes of {ion} came")
         return documents

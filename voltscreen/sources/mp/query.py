@@ -130,11 +130,14 @@ def _checked(name: str, value: object) -> Any:
 
 
 def _range(name: str, value: object) -> tuple[float | None, float | None]:
-    ends = [value, value] if _is_number(value) else value
-    fits = isinstance(ends, Sequence) and len(ends) == 2 and not isinstance(ends, str)
-    if not fits or not all(end is None or _is_number(end) for end in ends):  # type: ignore[union-attr]
+    ends: Any = [value, value] if _is_number(value) else value
+    if (
+        not isinstance(ends, list | tuple)
+        or len(ends) != 2
+        or not all(end is None or _is_number(end) for end in ends)
+    ):
         raise SpecError(f"source.mp.{name}: give a number or [lowest, highest], not {value!r}")
-    low, high = ends  # type: ignore[misc]
+    low, high = ends
     if low is None and high is None:
         raise SpecError(f"source.mp.{name}: give at least one of lowest and highest")
     if low is not None and high is not None and low > high:

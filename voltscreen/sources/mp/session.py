@@ -39,7 +39,7 @@ class Patience:
 
     def wait(self, attempt: int) -> float:
         """Seconds before the next try, half of them drawn: processes shall not march in step."""
-        whole = min(self.first * 2 ** (attempt - 1), self.longest)
+        whole = min(self.first * 2.0 ** (attempt - 1), self.longest)
         return whole * random.uniform(0.5, 1.0)  # noqa: S311 - a draw, not a secret
 
 
@@ -88,7 +88,7 @@ def find_endpoint() -> str:
     return (os.environ.get("MP_API_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/") + "/"
 
 
-class Session(requests.Session):  # type: ignore[misc]  # requests has no type hints
+class Session(requests.Session):
     """A session that leaves patience to `patiently`, and remembers the last answer of a thread."""
 
     def __init__(self, key: str | None, timeout: float) -> None:
@@ -99,7 +99,9 @@ class Session(requests.Session):  # type: ignore[misc]  # requests has no type h
         self._timeout = timeout
         self._last = threading.local()
 
-    def get(self, url: str, **options: Any) -> requests.Response:
+    def get(  # type: ignore[override]  # requests lists every option
+        self, url: str, **options: Any
+    ) -> requests.Response:
         """GET; what passes or concerns the key is an error, the rest is left to mp-api.
 
         Raises:
