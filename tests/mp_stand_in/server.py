@@ -69,7 +69,6 @@ class StandIn:
     failures: list[Failure] = field(default_factory=list)
     delay: float = 0.0
     log: list[Asked] = field(default_factory=list)
-    _by_id: dict[str, Document] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         self._lock = threading.Lock()
@@ -145,10 +144,7 @@ class StandIn:
         if "material_ids" not in params:
             return [doc for doc in self.materials if _material_fits(doc, params)]
         ids = {plain_id(each) for each in params["material_ids"].split(",")}
-        with self._lock:
-            if len(self._by_id) != len(self.materials):
-                self._by_id = {plain_id(doc["material_id"]): doc for doc in self.materials}
-        chosen = [self._by_id[each] for each in ids if each in self._by_id]
+        chosen = [doc for doc in self.materials if plain_id(doc["material_id"]) in ids]
         return [doc for doc in chosen if _material_fits(doc, params)]
 
     def _electrodes(self, params: dict[str, str]) -> list[Document]:

@@ -53,8 +53,9 @@ def known_voltages(store: Store, ion: str) -> dict[str, KnownVoltage]:
         for electrode in electrodes:
             by_id.setdefault(getattr(electrode, name), electrode)
         for key, ids in _structures_called(store, [each for each in by_id if each]):
-            electrode = next(by_id[each] for each in ids if each in by_id)
-            found.setdefault(key, _known(electrode, end))
+            named = [by_id[each] for each in ids if each in by_id]
+            first = min(named, key=lambda electrode: electrode.id)
+            found.setdefault(key, _known(first, end))
     return found
 
 
