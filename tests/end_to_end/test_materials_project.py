@@ -1,4 +1,4 @@
-"""The Materials Project as a user meets it: spec to ranked table, failures, kill -9, training set."""
+"""The Materials Project as a user meets it: ranked table, failures, kill -9, training set."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def pool(materials_project):
         materials_project.materials = generated(600)
     for document in materials_project.materials:
         document["energy_above_hull"] /= 10  # so that nearly all fit the filter of the spec
-    first = next(d for d in materials_project.materials if d["material_id"])
+    first = materials_project.materials[0]
     materials_project.electrodes += [
         electrode({"battery_id": f"{first['material_id']}_{ion}", "working_ion": ion,
                    "average_voltage": 2.34, "charged_id": first["material_id"],

@@ -23,7 +23,7 @@ def material(material_id: str, crystal: PackedStructure, **fields: Any) -> Docum
     return {
         "material_id": material_id,
         "task_ids": [material_id],
-        "structure": crystal.to_pymatgen().as_dict(verbosity=0),
+        "structure": _structure(crystal),
         "elements": symbols,
         "nelements": len(symbols),
         "nsites": len(crystal),
@@ -39,6 +39,20 @@ def material(material_id: str, crystal: PackedStructure, **fields: Any) -> Docum
         "deprecated": False,
         "last_updated": UPDATED,
         **fields,
+    }
+
+
+def _structure(crystal: PackedStructure) -> Document:
+    """pymatgen's dictionary in short; made by hand, because thousands are."""
+    return {
+        "@module": "pymatgen.core.structure",
+        "@class": "Structure",
+        "charge": 0,
+        "lattice": {"matrix": crystal.lattice.tolist(), "pbc": [True, True, True]},
+        "sites": [
+            {"species": [{"element": symbol, "occu": 1}], "abc": abc, "properties": {}}
+            for symbol, abc in zip(crystal.symbols, crystal.frac_coords.tolist(), strict=True)
+        ],
     }
 
 
