@@ -25,11 +25,16 @@ test: install
 
 # Rebuild the shipped model from the labelled electrodes and the stored insertion labels. A stopped
 # run goes on where it was.
+# Without DATA the electrodes come from the Materials Project (MP_API_KEY), and the pre-trained trunks
+# are those of the repository.
 DATA ?= ../shared/data
+MP_DATA ?= mp-data/electrodes.parquet
+PRETRAINED := training/pretrained.safetensors
+TRAIN_ON = $(if $(wildcard $(DATA)),--data $(DATA) --save-pretrained $(PRETRAINED),--data $(MP_DATA) --pretrained $(PRETRAINED))
 train: install
-	$(BIN)/voltscreen model train --name default --data $(DATA) --labels training --workers 2 \
-		--output voltscreen/model/weights/default.safetensors \
-		--save-pretrained training/pretrained.safetensors
+	test -e $(DATA) || $(BIN)/voltscreen model dataset --from-mp --output $(MP_DATA)
+	$(BIN)/voltscreen model train --name default $(TRAIN_ON) --labels training --workers 2 \
+		--output voltscreen/model/weights/default.safetensors
 
 lint: install
 	$(BIN)/ruff check .

@@ -85,7 +85,7 @@ def test_a_spec_from_the_materials_project_to_a_ranked_table(run, store, pool, t
     assert served // 2 < len(wanted) < served
     spec = tmp_path / "spec.yaml"
     text = SPEC.read_text().replace("voltage: [2.0, 4.0]", "voltage: [-9.0, 19.0]")
-    spec.write_text(text.replace("top: 1000", "top: null"))
+    spec.write_text(text.replace("top: 1000", "top: 100000"))
     done = run("screen", spec, "--workers", 2)
     assert done.returncode in (0, 1), done.stderr
     assert f"From the Materials Project, less what is stored: {len(wanted):,} struct" in done.stderr

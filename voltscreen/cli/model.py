@@ -121,7 +121,7 @@ def make_dataset(
         typer.Option(
             "--labels",
             help="With --from-mp: fetch also the pool hosts of this folder's insertion labels, "
-            "into mp_pool.parquet beside the output.",
+            "into mp_pool.parquet beside the output, and the labels that fit them.",
         ),
     ] = None,
     filters: Annotated[

@@ -134,7 +134,7 @@ class MPClient:
         """
         chunks = [tuple(ids[i : i + CHUNK]) for i in range(0, len(ids), CHUNK)]
         options = query.anywhere if query else {}
-        yield from _in_parallel(lambda chunk: self._chunk(chunk, options), chunks)
+        yield from self._in_parallel(lambda chunk: self._chunk(chunk, options), chunks)
 
     def electrodes(self, schema: type[KnownElectrode] = KnownElectrode) -> Iterator[Raw]:
         """The insertion-electrode documents of the ten ions as they come.
@@ -143,7 +143,7 @@ class MPClient:
             schema: says which fields to ask for.
         """
         names = schema.names()
-        for documents in _in_parallel(
+        for documents in self._in_parallel(
             lambda ion: self._ask_again(
                 f"the electrodes of {ion}", lambda: self._electrode_pages(ion, names)
             ),
@@ -186,7 +186,7 @@ class MPClient:
         first, total = self._page(part, 1, PAGE)
         pages = range(2, math.ceil(total / PAGE) + 1)
         found = [Material.model_validate(line) for line in first]
-        for lines, _ in _in_parallel(lambda number: self._page(part, number, PAGE), pages):
+        for lines, _ in self._in_parallel(lambda number: self._page(part, number, PAGE), pages):
             found += [Material.model_validate(line) for line in lines]
         by_id = {material.material_id: material for material in sorted(found, key=_order)}
         if len(by_id) != total:
@@ -239,6 +239,29 @@ class MPClient:
             raise IncompleteError(f"{len(documents)} of {total} electrodes of {ion} came")
         return documents
 
+    def _in_parallel(self, work: Callable[[A], R], items: Sequence[A]) -> Iterator[R]:
+        """Results as they come, at most `PARALLEL` at a time, few begun before they are taken."""
+        left = iter(items)
+        running: set[Future[R]] = set()
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            try:
+                while True:
+                    while len(running) < PARALLEL and (item := next(left, None)) is not None:
+                        running.add(pool.submit(work, item))
+                    if not running:
+                        return
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        yield future.result()
+            except GeneratorExit:
+                raise
+            except BaseException:
+                # Ctrl-C, or an answer that did not come: the other threads shall not wait on.
+                self._ask.stop()
+                raise
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
     def _ask_again(self, what: str, read: Callable[[], R]) -> R:
         """Pages that do not add up are read anew a few times."""
         problem = ""
@@ -288,24 +311,6 @@ def _ordering(name: str) -> Any:
 
 def _order(material: Material) -> tuple[int, str]:
     return len(material.material_id), material.material_id
-
-
-def _in_parallel(work: Callable[[A], R], items: Sequence[A]) -> Iterator[R]:
-    """Results as they come, at most `PARALLEL` at a time, none begun long before it is taken."""
-    left = iter(items)
-    running: set[Future[R]] = set()
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        try:
-            while True:
-                while len(running) < PARALLEL and (item := next(left, None)) is not None:
-                    running.add(pool.submit(work, item))
-                if not running:
-                    return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _unsaid(_: str) -> None:

@@ -77,15 +77,16 @@ def download_structures(
     return missing
 
 
-def write_pool(file: Path, output: Path) -> int:
+def write_pool(file: Path, output: Path) -> dict[str, dict[str, int]]:
     """A Parquet table of the structures of a file of lines, as `source: parquet` reads it.
 
     Returns:
-        Structures written; what is none is left out.
+        By plain id, atoms by element of the structures written; what is none is left out.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    counts: dict[str, dict[str, int]] = {}
     columns: dict[str, list[Any]] = {
         name: []
         for name in ("material_id", "formula", "nsites", "lattice", "atomic_numbers", "frac_coords")
@@ -95,6 +96,7 @@ def write_pool(file: Path, output: Path) -> int:
             packed = read_structure(line["structure"])
         except StructureError:
             continue
+        counts[plain_id(line["material_id"])] = packed.element_counts
         row = (
             plain_id(line["material_id"]), packed.formula, len(packed), packed.lattice.ravel(),
             packed.atomic_numbers, packed.frac_coords.ravel(),
@@ -102,7 +104,7 @@ def write_pool(file: Path, output: Path) -> int:
         for name, value in zip(columns, row, strict=True):
             columns[name].append(value)
     pq.write_table(pa.table(columns), output, compression="zstd")
-    return len(columns["material_id"])
+    return counts
 
 
 def _whole_lines(file: Path) -> Iterable[dict[str, Any]]:
@@ -120,6 +122,6 @@ def _whole_lines(file: Path) -> Iterable[dict[str, Any]]:
 
 
 def _by_content(document: dict[str, Any]) -> str:
-    return json.dumps(
-        [document.get("working_ion"), document.get("id_charge"), document.get("material_ids")]
-    )
+    """The same order whatever the order in which pages came."""
+    names = ("material_ids", "working_ion", "id_charge")
+    return json.dumps([document.get(name) for name in names])
