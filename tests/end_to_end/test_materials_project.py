@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -24,7 +25,9 @@ from tests.mp_stand_in.records import (
     real_materials,
 )
 from tests.mp_stand_in.server import KEY, SUMMARY, Failure
+from voltscreen.settings import settings
 from voltscreen.sources.mp.client import CHUNK, PAGE, PARALLEL
+from voltscreen.store import Store, connect, embedded
 
 SPEC = REPOSITORY / "workflows" / "mp-multivalent-oxides.yaml"
 FILTERS = (
@@ -32,6 +35,25 @@ FILTERS = (
 )  # fmt: skip
 COUNT = 5000
 pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture
+def own_store(voltscreen_home, monkeypatch, tmp_path):
+    """Databases on a server of their own, which is stopped with all that is in them.
+
+    Yields a function that opens one and makes it that of the commands.
+    """
+    home = tmp_path / "home"
+    monkeypatch.setenv("VOLTSCREEN_HOME", str(home))
+    with contextlib.ExitStack() as stack:
+        stack.callback(embedded.stop, home)
+
+        def use(name: str) -> Store:
+            monkeypatch.setenv("VOLTSCREEN_DATABASE", name)
+            settings.cache_clear()
+            return stack.enter_context(connect())
+
+        yield use
 
 
 @pytest.fixture
@@ -79,7 +101,10 @@ def stored(store) -> dict:
     }
 
 
-def test_a_spec_from_the_materials_project_to_a_ranked_table(run, store, pool, tmp_path) -> None:
+def test_a_spec_from_the_materials_project_to_a_ranked_table(
+    run, own_store, pool, tmp_path
+) -> None:
+    store = own_store("ranked")
     wanted = fitting(pool)
     served = len(pool.materials)
     assert served // 2 < len(wanted) < served
@@ -135,7 +160,8 @@ def test_a_spec_from_the_materials_project_to_a_ranked_table(run, store, pool, t
             assert KEY not in str(document)
 
 
-def test_a_disturbed_ingest_that_is_killed_stores_the_same(run, store, pool) -> None:
+def test_a_disturbed_ingest_that_is_killed_stores_the_same(run, own_store, pool) -> None:
+    store = own_store("undisturbed")
     pool.materials = pool.materials[:1500]
     wanted = fitting(pool)
     plain = run("ingest", "mp", *FILTERS)
@@ -144,7 +170,7 @@ def test_a_disturbed_ingest_that_is_killed_stores_the_same(run, store, pool) -> 
     undisturbed = stored(store)
     assert sorted(e[0] for row in undisturbed.values() for e in row[2]) == sorted(wanted)
 
-    store.structures.delete_many({})
+    store = own_store("disturbed")
     before = len(pool.asked(SUMMARY))
     pool.failures = [
         Failure(before + 1, 429, retry_after="1"),
@@ -217,8 +243,8 @@ def test_a_training_set_from_electrode_documents_equals_that_of_the_file(
 def test_what_goes_wrong_is_one_sentence(
     run, store, materials_project, tmp_path, environment, arguments, code, sentence
 ) -> None:
-    settings = {**os.environ, "HOME": str(tmp_path), **environment}
-    done = run(*arguments, env=settings)
+    variables = {**os.environ, "HOME": str(tmp_path), **environment}
+    done = run(*arguments, env=variables)
     assert done.returncode == code, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith("0 struct")]
     assert line.startswith("Error: ")
