@@ -83,13 +83,14 @@ def query(
             store, campaign, ion, min_voltage, max_voltage, elements, exclude_elements, formula,
             pareto, measured, known, sort, top,
         )  # fmt: skip
+        with_known = has_known(store, campaign, ion)
     if as_json:
         print_json(flat_rows(rows))
         return
     if not rows:
         say("Nothing fits. Widen the window, or drop a filter.")
         return
-    print_results(rows, f"{campaign}, {ion}")
+    print_results(rows, f"{campaign}, {ion}", with_known=with_known)
 
 
 @results_app.command("show")
@@ -160,9 +161,15 @@ def export(
     say(f"Wrote {len(rows)} candidates to {written}")
 
 
-def print_results(rows: list[ResultRow], title: str) -> None:
-    """A ranked table for people; voltages of the Materials Project where it knows any."""
-    with_known = any(row.known for row in rows)
+def has_known(store: Store, campaign: str, ion: str) -> bool:
+    """Whether the Materials Project has computed a voltage for any ranked candidate."""
+    from voltscreen.store import ResultQuery, query_results
+
+    return bool(query_results(store, ResultQuery(campaign=campaign, ion=ion, known=True, top=1)))
+
+
+def print_results(rows: list[ResultRow], title: str, *, with_known: bool) -> None:
+    """A ranked table for people; with_known: also what the Materials Project has computed."""
     print_table(
         [("#", "right"), "Candidate", ("V", "right"), ("90 % interval", "right"),
          *((("MP (V)", "right"),) if with_known else ()),

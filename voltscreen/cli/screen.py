@@ -41,7 +41,7 @@ def screen(
     from voltscreen.campaign.spec import load_spec
     from voltscreen.campaign.status import campaign_status
     from voltscreen.cli.campaign import finish
-    from voltscreen.cli.results import print_results
+    from voltscreen.cli.results import has_known, print_results
     from voltscreen.store import ResultQuery, connect, query_results
 
     loaded = load_spec(spec)
@@ -65,10 +65,13 @@ def screen(
             known = query_results(store, ResultQuery(campaign=loaded.name, ion=ion, measured=True))
             if best and example == "ID":
                 example = (best[0].source_ids or [best[0].structure_id])[0]
+            with_known = has_known(store, loaded.name, ion)
             if best:
-                print_results(best, f"{loaded.name}: {ion}, best {len(best)}")
+                title = f"{loaded.name}: {ion}, best {len(best)}"
+                print_results(best, title, with_known=with_known)
             if others := [row for row in known if row.rank > len(best)]:
-                print_results(others, f"{loaded.name}: {ion}, others with a measured voltage")
+                title = f"{loaded.name}: {ion}, others with a measured voltage"
+                print_results(others, title, with_known=with_known)
         if status.predicted:
             _say_where(loaded.name, loaded.ions[0], example, status.predicted, status.seconds)
     if exit_code:
