@@ -12,6 +12,7 @@ from tests.mp_stand_in.server import ELECTRODES, HEARTBEAT, KEY, SUMMARY, Failur
 from voltscreen.errors import MaterialsProjectError, SettingsError, SpecError
 from voltscreen.sources.mp import KnownElectrode, MPClient, heartbeat, parse_query
 from voltscreen.sources.mp import client as mp_client
+from voltscreen.sources.mp import session as mp_session
 from voltscreen.sources.mp.client import CHUNK, PAGE, PARALLEL
 from voltscreen.sources.mp.session import Patience, StatusError, _problem, _seconds
 
@@ -227,3 +228,25 @@ def test_a_time_out_may_pass_and_a_mistake_of_ours_not() -> None:
     assert _problem(requests.ReadTimeout()) == "time-out"
     assert _problem(StatusError(504, None, heartbeat=False)) == "status 504"
     assert _problem(TypeError("ours")) is None
+
+
+def test_a_machine_without_a_way_there_is_told_after_a_few_tries(
+    materials_project, monkeypatch
+) -> None:
+    patience = Patience(tries=99, first=0.01, longest=0.01)
+    materials_project.failures = [Failure(1, "drop", path=HEARTBEAT, times=99)]
+    for connect in (MPClient(patience).__enter__, lambda: heartbeat(patience)):
+        asked = len(materials_project.asked(HEARTBEAT))
+        with pytest.raises(MaterialsProjectError, match="no answer to a heartbeat in 4 tries"):
+            connect()
+        assert len(materials_project.asked(HEARTBEAT)) == asked + 4
+
+
+def test_a_long_wait_is_said(materials_project, monkeypatch) -> None:
+    monkeypatch.setattr(mp_session, "SAID_FROM", 0.1)
+    materials_project.materials = generated(3)
+    materials_project.failures = [Failure(1, 429, retry_after="0.2")]
+    said = []
+    with MPClient(QUICK, said.append) as client:
+        assert len(client.listing(OXIDES)) == 3
+    assert said == ["The Materials Project: status 429; trying again in 0 s."]

@@ -65,7 +65,7 @@ def heartbeat(patience: Patience | None = None) -> str:
     Raises:
         MaterialsProjectError: no answer.
     """
-    patience = patience or Patience()
+    patience = (patience or Patience()).opening
     with Session(None, patience.timeout) as session:
         return _release(session, Patient(patience, None, _unsaid))
 
@@ -95,8 +95,10 @@ class MPClient:
             stack.enter_context(self._session)
             stack.callback(self._ask.stop)
             # First a heartbeat of our own: mp-api's waits for ever and tries once.
-            self._ask("its release", lambda: _release(self._session, None))
-            self._rester = self._ask("a connection", lambda: self._open(key, endpoint))
+            opening = Patient(self._patience.opening, key, self._say)
+            stack.callback(opening.stop)
+            _release(self._session, opening)
+            self._rester = opening("a heartbeat", lambda: self._open(key, endpoint))
             self._summary = _quick(self._rester.materials.summary, Summary)
             self._electrodes = _quick(
                 self._rester.materials.insertion_electrodes, LabelledElectrode
@@ -283,11 +285,11 @@ def known_electrodes(documents: Iterator[Raw]) -> Iterator[KnownElectrode]:
             yield KnownElectrode.model_validate(document)
 
 
-def _release(session: Session, ask: Patient | None) -> str:
+def _release(session: Session, ask: Patient) -> str:
     def read() -> str:
         return str(session.get(find_endpoint() + "heartbeat").json()["db_version"])
 
-    return ask("its release", read) if ask else read()
+    return ask("a heartbeat", read)
 
 
 def _quick(rester: Any, schema: type[BaseModel]) -> Any:

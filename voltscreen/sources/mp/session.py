@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -18,6 +18,9 @@ from voltscreen.errors import MaterialsProjectError, SettingsError, SpecError
 
 KEY_LENGTH = 32
 DEFAULT_ENDPOINT = "https://api.materialsproject.org/"
+OPENING_TRIES = 4
+SAID_FROM = 5.0
+"""Seconds of a wait that a user is told of."""
 KEY_PAGE = "https://materialsproject.org/api"
 STATUS_PAGE = "https://status.materialsproject.org"
 T = TypeVar("T")
@@ -36,6 +39,11 @@ class Patience:
     longest: float = 60.0
     retry_after: float = 300.0
     timeout: float = 60.0
+
+    @property
+    def opening(self) -> Patience:
+        """For the first question: a machine without a way to the server shall say so at once."""
+        return replace(self, tries=min(self.tries, OPENING_TRIES))
 
     def wait(self, attempt: int) -> float:
         """Seconds before the next try, half of them drawn: processes shall not march in step."""
@@ -162,12 +170,12 @@ class Patient:
                         f"({problem}): what has come is stored; try again later, or look at "
                         f"{STATUS_PAGE}"
                     ) from None
+                if delay >= SAID_FROM:
+                    self._say(f"The Materials Project: {problem}; trying again in {delay:.0f} s.")
                 if isinstance(error, StatusError) and error.status == 429:
                     self._quiet_until = time.monotonic() + delay
                 else:
                     self._stopped.wait(delay)
-                if delay >= self._patience.longest / 2:
-                    self._say(f"The Materials Project: {problem}; trying again in {delay:.0f} s.")
         raise MaterialsProjectError(f"stopped while asking the Materials Project for {what}")
 
     def _delay(self, what: str, error: Exception, attempt: int) -> float:
