@@ -20,7 +20,7 @@ from voltscreen.structures.mp_ids import plain_id
 Document = dict[str, Any]
 KEY = "k" * 32
 LARGEST_PAGE = 1000
-PAGING = {"_fields", "_all_fields", "_limit", "_skip", "_page", "_per_page", "_sort_fields"}
+PAGING = {"_fields", "_limit", "_page", "_per_page", "_sort_fields"}
 RANGES = (
     "nsites", "nelements", "energy_above_hull", "band_gap", "volume", "density",
     "formation_energy_per_atom",
@@ -148,7 +148,7 @@ class StandIn:
         return [doc for doc in chosen if _material_fits(doc, params)]
 
     def _electrodes(self, params: dict[str, str]) -> list[Document]:
-        _refuse_unknown(params, {"working_ion", *PAGING, "num_chunks", "chunk_size", "all_fields"})
+        _refuse_unknown(params, {"working_ion", *PAGING})
         ions = params["working_ion"].split(",")
         return [doc for doc in self.electrodes if doc["working_ion"] in ions]
 
@@ -158,15 +158,13 @@ def _page(found: list[Document], params: dict[str, str]) -> list[Document]:
     if order:
         found = sorted(found, key=lambda doc: doc[order])
     limit = int(params.get("_limit", 100))
-    start = int(params.get("_skip", 0))
+    start = 0
     if "_page" in params:
         limit = int(params["_per_page"])
         start = (int(params["_page"]) - 1) * limit
     if limit > LARGEST_PAGE:
         raise ValueError("_limit is above 1000")
     page = found[start : start + limit]
-    if params.get("_all_fields") == "True":
-        return page
     names = params["_fields"].split(",")
     return [{name: doc.get(name) for name in names} for doc in page]
 

