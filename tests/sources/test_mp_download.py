@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 
-import pandas as pd
 import pytest
 
 from tests.mp_stand_in.records import electrode, material, oxide
 from tests.mp_stand_in.server import ELECTRODES, SUMMARY
-from voltscreen.cli import from_mp
 from voltscreen.sources.mp import MPClient
 from voltscreen.sources.mp.download import download_electrodes, download_structures
 from voltscreen.sources.mp.session import Patience
@@ -68,29 +66,3 @@ def test_a_download_that_died_in_a_line_goes_on_after_the_line_before(served, tm
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert sorted(line["material_id"] for line in lines) == ["mp-1", "mvc-2"]
     assert "mp-1" not in served.asked(SUMMARY)[before].params["material_ids"].split(",")
-
-
-def test_labels_stay_with_hosts_that_came_as_they_were(
-    served, tmp_path, voltscreen_home, monkeypatch
-) -> None:
-    labels = tmp_path / "training"
-    labels.mkdir()
-    metal = next(symbol for symbol in oxide(2).element_counts if symbol != "O")
-    left = oxide(2).element_counts["O"]
-    pd.DataFrame(
-        {"host_id": ["mp-1", "mvc-2", "mp-1", "mp-3", "mvc-2"],
-         "removed": [None, metal, None, None, None], "n_atoms": [5, left, 4, 5, 5],
-         "error": [None, None, None, None, "no void"]}
-    ).to_parquet(labels / from_mp.POOL_LABELS)  # fmt: skip
-    (labels / from_mp.ELECTRODE_LABELS).write_bytes(b"as it is")
-    monkeypatch.setenv("VOLTSCREEN_HOME", str(tmp_path / "home"))
-    out = tmp_path / "out"
-    from_mp.fetch_electrodes(labels, out)
-    kept = pd.read_parquet(out / "training" / from_mp.POOL_LABELS)
-    assert list(zip(kept["host_id"], kept["n_atoms"], strict=True)) == [
-        ("mp-1", 5), ("mvc-2", left), ("mvc-2", 5),
-    ]  # fmt: skip
-    assert (out / "training" / from_mp.ELECTRODE_LABELS).read_bytes() == b"as it is"
-    pool = pd.read_parquet(out / "mp_pool.parquet").set_index("material_id")
-    assert sorted(pool.index) == ["mp-1", "mvc-2"]
-    assert pool.loc["mp-1", "nsites"] == 5

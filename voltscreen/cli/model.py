@@ -116,14 +116,6 @@ def make_dataset(
             help="Fetch the electrodes from the Materials Project (key in MP_API_KEY) instead.",
         ),
     ] = False,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            "--labels",
-            help="With --from-mp: fetch also the pool hosts of this folder's insertion labels, "
-            "into mp_pool.parquet beside the output, and the labels that fit them.",
-        ),
-    ] = None,
     filters: Annotated[
         list[str] | None,
         typer.Option(
@@ -151,9 +143,7 @@ def make_dataset(
         raise VoltscreenError(f"{output} must end in .parquet")
     if (data is None) == (not from_mp):
         raise VoltscreenError("give one of --data FOLDER and --from-mp")
-    if labels is not None and not from_mp:
-        raise VoltscreenError("--labels says what to fetch --from-mp")
-    folder = fetch_electrodes(labels, output.parent) if data is None else data
+    folder = fetch_electrodes() if data is None else data
     made = write_dataset(folder, output, filters or [], Layout(layout) if layout else None)
     rows_of = {ion: made.rows_of(ion) for ion in ION_SYMBOLS}
     counts = {ion: (len(r), len(set(made.host_of_row[r]))) for ion, r in rows_of.items()}

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from voltscreen.errors import FileFormatError, StructureError
+from voltscreen.errors import FileFormatError
 from voltscreen.sources.mp.client import MPClient, known_electrodes
-from voltscreen.sources.mp.documents import LabelledElectrode, read_structure
+from voltscreen.sources.mp.documents import LabelledElectrode
 from voltscreen.structures.mp_ids import plain_id
 
 ELECTRODES_FILE = "insertion_electrodes.jsonl"
@@ -75,36 +75,6 @@ def download_structures(
             done += len(chunk.asked)
             progress(done, len(ids))
     return missing
-
-
-def write_pool(file: Path, output: Path) -> dict[str, dict[str, int]]:
-    """A Parquet table of the structures of a file of lines, as `source: parquet` reads it.
-
-    Returns:
-        By plain id, atoms by element of the structures written; what is none is left out.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    counts: dict[str, dict[str, int]] = {}
-    columns: dict[str, list[Any]] = {
-        name: []
-        for name in ("material_id", "formula", "nsites", "lattice", "atomic_numbers", "frac_coords")
-    }
-    for line in _whole_lines(file):
-        try:
-            packed = read_structure(line["structure"])
-        except StructureError:
-            continue
-        counts[plain_id(line["material_id"])] = packed.element_counts
-        row = (
-            plain_id(line["material_id"]), packed.formula, len(packed), packed.lattice.ravel(),
-            packed.atomic_numbers, packed.frac_coords.ravel(),
-        )  # fmt: skip
-        for name, value in zip(columns, row, strict=True):
-            columns[name].append(value)
-    pq.write_table(pa.table(columns), output, compression="zstd")
-    return counts
 
 
 def _whole_lines(file: Path) -> Iterable[dict[str, Any]]:
