@@ -15,7 +15,8 @@ import typer
 from voltscreen.errors import VoltscreenError
 
 COMMAND_MODULES = (
-    "screen", "predict", "init", "db", "ingest", "campaign", "worker", "results", "refine", "model",
+    "screen", "predict", "init", "db", "ingest", "campaign", "worker", "results",
+    "substitute", "refine", "model",
 )  # fmt: skip
 """Modules of this room in the order of `--help`; each has `register(app)`."""
 

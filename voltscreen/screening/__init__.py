@@ -8,13 +8,25 @@ from voltscreen.screening.ranking import (
     RankSpec,
     rank_candidates,
 )
+from voltscreen.screening.substitution import (
+    Proposal,
+    SubstituteSpec,
+    Swap,
+    propose,
+    substitute,
+)
 
 __all__ = [
     "Objective",
+    "Proposal",
     "RankInput",
     "RankSpec",
     "RankedRow",
+    "SubstituteSpec",
+    "Swap",
     "gravimetric_capacity",
+    "propose",
     "rank_candidates",
     "reducible_charge",
+    "substitute",
 ]

@@ -23,7 +23,7 @@ _ANION_CHARGES = {
     "N": -3, "P": -3, "As": -3, "Sb": -3, "C": -4, "Si": -4, "Ge": -4, "B": -3, "H": -1,
 }  # fmt: skip
 """By falling readiness to be the anion, with the charge it then has."""
-_CENTRE_CHARGES = {
+CENTRE_CHARGES = {
     "S": 6, "Se": 4, "Te": 4, "N": 5, "P": 5, "As": 5, "Sb": 5, "C": 4, "Si": 4, "Ge": 4,
     "B": 3, "H": 1, "Cl": 7, "Br": 5, "I": 5,
 }  # fmt: skip
@@ -61,28 +61,28 @@ def reducible_charge(host: Mapping[str, float]) -> float | None:
         Electrons in the formula unit given, 0 where nothing can be reduced, None where no
         element is redox active.
     """
-    fixed = _fixed_charges(host)
+    fixed = fixed_charges(host)
     active = {symbol: n for symbol, n in host.items() if symbol not in fixed}
     if not active:
         return None
     carried = -sum(fixed[symbol] * n for symbol, n in host.items() if symbol in fixed)
-    lowest = sum(_redox_range(symbol)[0] * n for symbol, n in active.items())
-    highest = sum(_redox_range(symbol)[1] * n for symbol, n in active.items())
+    lowest = sum(redox_range(symbol)[0] * n for symbol, n in active.items())
+    highest = sum(redox_range(symbol)[1] * n for symbol, n in active.items())
     # Beyond the highest states the anions carry the rest, and it is not counted.
     return max(min(carried, highest) - lowest, 0.0)
 
 
-def _fixed_charges(host: Mapping[str, float]) -> dict[str, float]:
+def fixed_charges(host: Mapping[str, float]) -> dict[str, float]:
     """Oxidation states of the elements that keep theirs."""
     anion = next((symbol for symbol in _ANION_CHARGES if symbol in host), None)
     charges: dict[str, float] = {}
     for symbol in host:
         if symbol == anion or (symbol == "O" and anion == "F"):
             charges[symbol] = _ANION_CHARGES[symbol]
-        elif _redox_range(symbol) is not _INACTIVE:
+        elif redox_range(symbol) is not INACTIVE:
             continue
-        elif symbol in _CENTRE_CHARGES and anion in ("F", "O"):
-            charges[symbol] = _CENTRE_CHARGES[symbol]
+        elif symbol in CENTRE_CHARGES and anion in ("F", "O"):
+            charges[symbol] = CENTRE_CHARGES[symbol]
         elif symbol in _ANION_CHARGES:
             charges[symbol] = _ANION_CHARGES[symbol]
         else:
@@ -94,18 +94,18 @@ def _fixed_charges(host: Mapping[str, float]) -> dict[str, float]:
     return charges
 
 
-_INACTIVE = (0, 0)
+INACTIVE = (0, 0)
 
 
 @cache
-def _redox_range(symbol: str) -> tuple[int, int]:
-    """Lowest and highest oxidation state in an electrode; `_INACTIVE` for the other elements."""
+def redox_range(symbol: str) -> tuple[int, int]:
+    """Lowest and highest oxidation state in an electrode; `INACTIVE` for the other elements."""
     from pymatgen.apps.battery.analyzer import is_redox_active_intercalation
     from pymatgen.core import Element
 
     element = Element(symbol)
     if not is_redox_active_intercalation(element):
-        return _INACTIVE
+        return INACTIVE
     floor = 1 if symbol == "Cu" else 2
     states = [int(state) for state in element.oxidation_states if state >= floor]
     return min(states), max(states)

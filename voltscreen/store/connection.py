@@ -90,6 +90,11 @@ class Store:
         return self.database["rankings"]
 
     @property
+    def substitutions(self) -> Collection[Row]:
+        """`SubstitutionDocument`."""
+        return self.database["substitutions"]
+
+    @property
     def models(self) -> Collection[Row]:
         """`ModelDocument`."""
         return self.database["models"]

@@ -378,23 +378,66 @@ class RefinementDocument(Document):
     hi90: float | None = Field(default=None, description="volt")
 
 
+class Verdict(StrEnum):
+    """What a substitution is worth."""
+
+    IMPROVES = "improves"
+    """The predicted voltage rises; whether beyond the interval, `lo90` says."""
+    NO_GAIN = "no gain"
+    OUT_OF_DOMAIN = "out of domain"
+    """The new host is farther from the training hosts than any of them from the others."""
+    UNBALANCED = "unbalanced"
+    """No formal oxidation states make the new cell neutral."""
+
+
+class SubstitutedElement(Part):
+    """One element for another on some sites, with the local voltages there."""
+
+    old: str
+    new: str
+    sites: list[int] = Field(description="in the host, or in its supercell")
+    probability: float = Field(description="Hautier's, given the old ion; 0 to 1")
+    local_before: float = Field(description="volt; mean additive local voltage of these sites")
+    local_after: float | None = Field(default=None, description="volt; the same in the new host")
+
+
 class SubstitutionDocument(Document):
-    """A suggested element substitution."""
+    """A suggested element substitution, whether it helped or not."""
 
     collection: ClassVar[str] = "substitutions"
 
     id: str = Field(alias="_id", description="parent:ion:swap:model")
+    campaign: str = Field(description="the campaign that asked first")
     parent: str = Field(description="structure id")
+    parent_formula: str = Field(description="of the host")
+    origin: str = Field(description="id of the parent in its source, e.g. a Materials Project id")
     ion: str
-    swap: str = Field(description="such as Mn>Fe")
+    swap: str = Field(description="such as Mn>Fe, or Mn>Fe(1/2) for half of the sites")
     model_id: str
-    structure_id: str = Field(description="the new structure")
+    structure_id: str | None = Field(
+        default=None, description="the new structure, or the known one that it turned out to be"
+    )
+    formula: str = Field(description="of the new host")
+    known: bool = Field(default=False, description="whether the structure was known before")
+    multiples: list[int] = Field(description="supercell of the host that the sites count in")
+    elements: list[SubstitutedElement] = Field(description="wanted swap, then a compensating one")
     probability: float = Field(description="of the substitution, 0 to 1")
-    charge_balance: float = Field(description="elementary charges a cell")
-    change: float = Field(description="predicted, volt")
-    change_lo90: float | None = Field(default=None, description="volt")
-    change_hi90: float | None = Field(default=None, description="volt")
-    verdict: str
+    balanced: bool = Field(description="whether formal oxidation states make the cell neutral")
+    voltage_before: float = Field(description="volt")
+    voltage_after: float | None = Field(default=None, description="volt")
+    change: float | None = Field(default=None, description="predicted, volt")
+    lo90: float | None = Field(default=None, description="of the change, volt")
+    hi90: float | None = Field(default=None, description="of the change, volt")
+    out_of_domain: float | None = Field(default=None, description="percentile, of the new host")
+    capacity_change: float | None = Field(default=None, description="mAh/g")
+    energy_density_change: float | None = Field(default=None, description="Wh/kg")
+    verdict: Verdict
+    reason: str | None = Field(default=None, description="why there is no voltage")
+
+
+def substitution_id(parent: str, ion: str, swap: str, model_id: str) -> str:
+    """`_id` of a substitution."""
+    return f"{parent}:{ion}:{swap}:{model_id}"
 
 
 DOCUMENTS: tuple[type[Document], ...] = (
