@@ -171,3 +171,9 @@ def test_charge_that_nothing_carries_is_compensated_by_a_second_swap() -> None:
 
 def test_a_host_that_no_states_make_neutral_gets_no_proposal() -> None:
     assert proposals(host("Ti", "Ca", "Ca", "Ti")) == []
+
+
+def test_states_that_no_crystal_has_do_not_balance() -> None:
+    assert formal_states({"V": 2, "O": 5}) == pytest.approx({"V": 5, "O": -2})
+    assert formal_states({"Fe": 2, "O": 5}) is None
+    assert formal_states({"Fe": 1, "Si": 1, "O": 4}) == pytest.approx({"Fe": 4, "Si": 4, "O": -2})

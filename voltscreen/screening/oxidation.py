@@ -33,13 +33,28 @@ def formal_states(host: Mapping[str, float]) -> dict[str, float] | None:
     states = fixed_charges(host)
     active = {symbol: n for symbol, n in host.items() if symbol not in states}
     carried = -sum(states[symbol] * n for symbol, n in host.items() if symbol in states)
-    ranges = {symbol: redox_range(symbol) for symbol in active}
+    ranges = {symbol: _credible_range(symbol) for symbol in active}
     low = sum(ranges[symbol][0] * n for symbol, n in active.items())
     high = sum(ranges[symbol][1] * n for symbol, n in active.items())
     if not low - _ROUNDING <= carried <= high + _ROUNDING:
         return None
     share = (carried - low) / (high - low) if high > low else 0.0
     return states | {s: bottom + share * (top - bottom) for s, (bottom, top) in ranges.items()}
+
+
+@cache
+def _credible_range(symbol: str) -> tuple[int, int]:
+    """Lowest and highest state of a redox-active element that a new crystal may be built on.
+
+    Narrower than `redox_range`: no higher than the states that crystals are known with, or +4,
+    which charged electrodes reach. Otherwise Fe5+ would pass for V5+.
+    """
+    from pymatgen.core import Element
+
+    low, high = redox_range(symbol)
+    element = Element(symbol)
+    known = {*element.icsd_oxidation_states, *element.common_oxidation_states}
+    return low, min(high, max(4, *known))
 
 
 def is_redox_active(symbol: str) -> bool:

@@ -335,7 +335,7 @@ def _full_ratio(cell: PackedStructure, swap: Swap) -> float:
         check_isostructural=False, radii_type="ionic-atomic", use_bv=False
     )
     if states is not None:
-        charges = {symbol: round(state) for symbol, state in states.items()}
+        charges: dict[str, float] = {symbol: round(state) for symbol, state in states.items()}
         before.add_oxidation_state_by_element(charges)
         after.add_oxidation_state_by_element(charges | {swap.new: charges[swap.old]})
     with warnings.catch_warnings():
