@@ -86,9 +86,11 @@ def _found(
     model_id = get_campaign(store, campaign).model_id
     model = prepare(load_model(str(model_file(store, model_id, model_cache(settings().home)))))
     with tqdm(desc="substitute", total=spec.top, unit=" hosts", disable=None, leave=False) as bar:
-        return substitute_campaign(
-            store, campaign, ion, model, spec, lambda _: bar.update() and None
-        )
+
+        def progress(_: str) -> None:
+            bar.update()
+
+        return substitute_campaign(store, campaign, ion, model, spec, progress)
 
 
 def _write_cifs(store: Store, found: list[SubstitutionDocument], folder: Path) -> int:

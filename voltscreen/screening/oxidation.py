@@ -112,7 +112,7 @@ def _statistics() -> Any:
         SubstitutionProbability,
     )
 
-    return SubstitutionProbability()
+    return SubstitutionProbability()  # type: ignore[no-untyped-call]
 
 
 @cache

@@ -174,7 +174,8 @@ def _proposals(
         swap = _judged(old, new, chosen, states, formal_states(after), spec)
         if swap is None or not any(is_redox_active(symbol) for symbol in after):
             continue
-        swaps, balanced = (swap,), formal_states(after) is not None
+        swaps: tuple[Swap, ...] = (swap,)
+        balanced = formal_states(after) is not None
         if not balanced:
             supercell = _supercell(host, multiples)
             partner = _compensation(supercell, after, swap, states, ion, spec)
@@ -326,12 +327,12 @@ def _full_ratio(cell: PackedStructure, swap: Swap) -> float:
     """
     from pymatgen.analysis.structure_prediction.volume_predictor import RLSVolumePredictor
 
-    kept = [site for site, symbol in enumerate(cell.symbols) if symbol != swap.new]
+    kept = np.flatnonzero([symbol != swap.new for symbol in cell.symbols])
     before = cell.take(kept).to_pymatgen()
     after = before.copy()
     after.replace_species({swap.old: swap.new})
     states = formal_states(cell.element_counts)
-    predictor = RLSVolumePredictor(
+    predictor = RLSVolumePredictor(  # type: ignore[no-untyped-call]
         check_isostructural=False, radii_type="ionic-atomic", use_bv=False
     )
     if states is not None:
