@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +22,10 @@ class LinearLocal:
     bias: NDArray[np.float64]
     ridge: float
 
-    def local_voltages(self, atoms: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(ions, n) volt, from the last convolution's (n, 64) vectors."""
-        return self.weights @ atoms.T.astype(np.float64) + self.bias[:, None]
+    def local_voltages(self, atoms: Tensor) -> Tensor:
+        """(ions, n) float64, volt, from the last convolution's (n, 64) vectors."""
+        weights, bias = (torch.from_numpy(a).to(atoms.device) for a in (self.weights, self.bias))
+        return weights @ atoms.double().T + bias[:, None]
 
 
 def fit_linear_local(

@@ -149,13 +149,12 @@ def _predict_chunk(
         shares = model.readout.shares(
             nodes, pooled, voltage, graph, baseline, wanted.to(model.device)
         )
-        atoms = nodes[~graph.is_site].cpu().numpy()
+        linears = None
+        if model.linear:
+            linears = model.linear.local_voltages(nodes[~graph.is_site]).float().cpu().numpy()
     voltages, features = voltage.cpu().numpy(), pooled.cpu().numpy()
     additives = shares.atoms.cpu().numpy().astype(np.float32)
     sites = shares.site.cpu().numpy()
-    linears = None
-    if model.linear:
-        linears = model.linear.local_voltages(atoms).astype(np.float32)
     percentile = uncertainty = None
     if model.domain:
         difficulty = model.domain.difficulty(features)
