@@ -70,7 +70,7 @@ def test_a_broken_file_is_one_sentence_and_exit_code_2(tmp_path, run) -> None:
     (tmp_path / "broken.cif").write_text("data_x\n_cell_length_a what\n")
     done = run("predict", tmp_path / "broken.cif", "--ion", "Mg")
     assert done.returncode == 2
-    assert re.fullmatch(r"Error: .*broken\.cif is not a readable structure: .*\n", done.stderr)
+    assert re.fullmatch(r"Error: .*not a readable structure: .*broken\.cif: .*\n", done.stderr)
 
 
 def test_a_broken_file_among_good_ones_is_exit_code_1(tmp_path, spinel, run) -> None:

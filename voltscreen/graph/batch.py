@@ -69,6 +69,17 @@ class GraphBatch:
         short = (held < self.spec.n_neighbors - 1e-3) & (self.atomic_numbers > 0)
         return np.add.reduceat(short.astype(np.int64), self.offsets[:-1])
 
+    @property
+    def isolated_atom(self) -> NDArray[np.int64]:
+        """(b,) int64: first atom of each structure that no other atom is near, or -1."""
+        near = np.concatenate(([0], np.cumsum(self.atomic_numbers[self.neighbors] > 0)))
+        alone = (np.diff(near[self.edge_offsets]) == 0) & (self.atomic_numbers > 0)
+        found = np.full(len(self), -1, np.int64)
+        nodes = np.flatnonzero(alone)[::-1]  # the first of a structure is written last
+        owner = np.searchsorted(self.offsets, nodes, side="right") - 1
+        found[owner] = nodes - self.offsets[owner]
+        return found
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 

@@ -10,10 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from voltscreen.errors import ModelError, StructureError
-from voltscreen.graph import GraphBatch, build_graphs, chunks_of_atoms
+from voltscreen.graph import build_graphs, chunks_of_atoms
+from voltscreen.model.memory import in_halves
 from voltscreen.model.trunk import GraphTensors
 from voltscreen.model.voltage_model import VoltageModel
 from voltscreen.structures import HostState, PackedStructure, make_host, refuse_overlap
+from voltscreen.structures.packed import element_symbol
+from voltscreen.structures.radioactive import refuse_radioactive
 
 ATOMS_PER_CHUNK = {"cpu": 1000, "cuda": 100_000}
 """Atoms in one pass: on a CPU what stays in its cache, on a GPU what fills it."""
@@ -94,10 +97,20 @@ def predict_candidates(
         jobs += _hosts_of(model, structure, index, wanted, host_state, results[index].errors)
     sizes = np.array([len(job.host) for job in jobs], dtype=np.int64)
     for which in chunks_of_atoms(sizes, ATOMS_PER_CHUNK[model.device.type]):
-        chunk = [jobs[i] for i in which]
-        graphs = build_graphs([job.host for job in chunk], model.graph_spec)
-        _predict_chunk(model, chunk, graphs, results)
+        in_halves(
+            lambda chunk: _predict_chunk(model, chunk, results),
+            [jobs[i] for i in which],
+            lambda job: _refuse(job, results, _too_large(job)),
+        )
     return results
+
+
+def _too_large(job: _Job) -> str:
+    return f"out of memory: {len(job.host)} atoms are more than this machine can predict at once"
+
+
+def _refuse(job: _Job, results: list[CandidatePrediction], reason: str) -> None:
+    results[job.candidate].errors.update(dict.fromkeys(job.ions, reason))
 
 
 def _hosts_of(
@@ -111,7 +124,10 @@ def _hosts_of(
     """The distinct hosts of a candidate; reasons for ions without one go to `errors`."""
     try:
         if unknown := model.table.unknown_elements(structure.atomic_numbers):
-            raise StructureError(f"the model has no node features for {', '.join(unknown)}")
+            raise StructureError(
+                f"unknown element: the model has no node features for {', '.join(unknown)}"
+            )
+        refuse_radioactive(structure)
         refuse_overlap(structure)
     except StructureError as error:
         errors.update(dict.fromkeys(ions, str(error)))
@@ -132,12 +148,18 @@ def _hosts_of(
     return jobs
 
 
+def _isolated(job: _Job, atom: int, cutoff: float) -> str:
+    symbol = element_symbol(int(job.host.atomic_numbers[atom]))
+    return f"isolated atom: site {atom} ({symbol}) has no other within {cutoff:g} angstrom"
+
+
 def _predict_chunk(
     model: VoltageModel,
     jobs: list[_Job],
-    graphs: GraphBatch,
     results: list[CandidatePrediction],
 ) -> None:
+    graphs = build_graphs([job.host for job in jobs], model.graph_spec)
+    isolated = graphs.isolated_atom
     undercoordinated = graphs.n_undercoordinated
     wanted = torch.tensor([[ion in job.ions for job in jobs] for ion in model.ions])
     with torch.inference_mode():
@@ -163,6 +185,9 @@ def _predict_chunk(
             uncertainty = model.intervals.around(voltages, difficulty)
     offsets = np.concatenate(([0], np.cumsum(graphs.n_atoms)))
     for b, job in enumerate(jobs):
+        if isolated[b] >= 0:
+            _refuse(job, results, _isolated(job, int(isolated[b]), model.graph_spec.cutoff))
+            continue
         span = slice(int(offsets[b]), int(offsets[b + 1]))
         for ion in job.ions:
             x = model.ions.index(ion)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import glob
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from voltscreen.errors import FileFormatError, SpecError, VoltscreenError
+from voltscreen.errors import FileFormatError, SpecError, StructureError, VoltscreenError
+from voltscreen.sources.costly import refuse_costly_cif, refuse_costly_poscar
 from voltscreen.structures import (
     Candidate,
     PackedStructure,
@@ -17,11 +18,9 @@ from voltscreen.structures import (
     SourceRef,
     refuse_overlap,
 )
+from voltscreen.structures.plain_dict import from_plain_dict
 
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
-
-MAX_FILE_BYTES = 20_000_000
+MAX_FILE_BYTES = 6_000_000
 """A larger file is not one crystal's."""
 SUFFIXES = (".cif", ".vasp", ".poscar", ".json")
 
@@ -68,42 +67,65 @@ def read_structure(path: Path) -> PackedStructure:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise FileFormatError(
-                f"{path}: {size / 1e6:.0f} MB is more than one structure can need "
-                f"(limit {MAX_FILE_BYTES / 1e6:.0f} MB)"
+                f"file too large: {path} has {size / 1e6:.0f} MB, more than one structure can "
+                f"need (limit {MAX_FILE_BYTES / 1e6:.0f} MB)"
             )
-        text = path.read_text(encoding="utf-8", errors="replace")
+        # A character that is not UTF-8 stands in a comment or a name: it changes no number.
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise FileFormatError(f"cannot read {path}: {error.strerror}") from None
-    packed = PackedStructure.from_pymatgen(_parse(text, path))
+    packed = _parse(text, path)
     refuse_overlap(packed)
     return packed
 
 
-def _parse(text: str, path: Path) -> Structure:
-    from pymatgen.core import Structure
-    from pymatgen.io.cif import CifParser
-    from pymatgen.io.vasp import Poscar
-
-    name = path.name.lower()
+def _parse(text: str, path: Path) -> PackedStructure:
+    parse = _parser(path)
     with warnings.catch_warnings():
         # Parsers warn of everything they round or guess; what matters is checked afterwards.
         warnings.simplefilter("ignore")
         try:
-            if name.endswith(".cif"):
-                return CifParser.from_str(text).parse_structures(primitive=False)[0]
-            if name.endswith(".json"):
-                return Structure.from_dict(_structure_dict(json.loads(text)))
-            if name.endswith((".vasp", ".poscar")) or name.startswith(("poscar", "contcar")):
-                return Poscar.from_str(text).structure
+            return parse(text)
+        except StructureError:
+            raise
         except Exception as error:  # noqa: BLE001 - parsers of foreign text raise anything
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise FileFormatError(f"{path} is not a readable structure: {reason}") from None
+            raise FileFormatError(f"not a readable structure: {path}: {reason}") from None
+
+
+def _parser(path: Path) -> Callable[[str], PackedStructure]:
+    name = path.name.lower()
+    if name.endswith(".cif"):
+        return _parse_cif
+    if name.endswith(".json"):
+        return _parse_json
+    if name.endswith((".vasp", ".poscar")) or name.startswith(("poscar", "contcar")):
+        return _parse_poscar
     raise FileFormatError(
-        f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)} and POSCAR or CONTCAR"
+        f"unknown kind of file: {path}; known are {', '.join(SUFFIXES)} and POSCAR or CONTCAR"
     )
 
 
-def _structure_dict(data: object) -> dict[str, object]:
+def _parse_cif(text: str) -> PackedStructure:
+    from pymatgen.io.cif import CifParser
+
+    refuse_costly_cif(text)
+    structure = CifParser.from_str(text).parse_structures(primitive=False)[0]
+    return PackedStructure.from_pymatgen(structure)
+
+
+def _parse_json(text: str) -> PackedStructure:
+    return from_plain_dict(_structure_dict(json.loads(text)))
+
+
+def _parse_poscar(text: str) -> PackedStructure:
+    from pymatgen.io.vasp import Poscar
+
+    refuse_costly_poscar(text)
+    return PackedStructure.from_pymatgen(Poscar.from_str(text).structure)
+
+
+def _structure_dict(data: object) -> dict[str, Any]:
     """The structure inside a JSON document, also where it is one field of it."""
     if isinstance(data, dict) and "lattice" in data:
         return data

@@ -25,6 +25,10 @@ ARRAY_COLUMNS = ("lattice", "atomic_numbers", "frac_coords")
 IGNORED_COLUMNS = ("formula", "nsites")
 """Derived from the arrays, so not taken over as properties."""
 ROWS_AT_ONCE = 1000
+NUMBERS_AT_ONCE = 3_000_000
+"""Coordinates in memory at once; of rows with many atoms fewer are read together."""
+MAX_NUMBERS_A_ROW = 30_000
+"""Of one list. A longer one is no structure's, and is refused before it is made into objects."""
 
 
 class ParquetRows(BaseModel):
@@ -82,7 +86,7 @@ def read_table(rows: ParquetRows) -> Iterator[Candidate | Refused]:
     skip = {id_column, *ARRAY_COLUMNS, *IGNORED_COLUMNS}
     properties = [name for name in names if name not in skip]
     position, end = 0, None if rows.limit is None else rows.start + rows.limit
-    for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
+    for batch in _batches(file, rows.path):
         first, last = position, position + batch.num_rows
         position = last
         if last <= rows.start:
@@ -90,8 +94,66 @@ def read_table(rows: ParquetRows) -> Iterator[Candidate | Refused]:
         if end is not None and first >= end:
             return
         low, high = max(rows.start - first, 0), min(last, end or last) - first
-        for row in batch.slice(low, high - low).to_pylist():
+        yield from _candidates(batch.slice(low, high - low), id_column, properties)
+
+
+def _batches(file: pyarrow.parquet.ParquetFile, path: Path) -> Iterator[pyarrow.RecordBatch]:
+    import pyarrow as pa
+
+    try:
+        yield from file.iter_batches(batch_size=_rows_at_once(file, path))
+    except (pa.ArrowException, OSError) as error:
+        raise FileFormatError(f"{path} is damaged: {error}") from None
+
+
+def _candidates(
+    batch: pyarrow.RecordBatch, id_column: str, properties: list[str]
+) -> Iterator[Candidate | Refused]:
+    large = _too_large(batch)
+    if not large:
+        for row in batch.to_pylist():
             yield _candidate(row, id_column, properties)
+        return
+    for index in range(batch.num_rows):
+        row = batch.slice(index, 1)
+        if index in large:
+            ref = SourceRef("parquet", str(row.column(id_column)[0]))
+            yield Refused(ref, f"too many atoms: a list of {large[index]} numbers in the row")
+        else:
+            yield _candidate(row.to_pylist()[0], id_column, properties)
+
+
+def _rows_at_once(file: pyarrow.parquet.ParquetFile, path: Path) -> int:
+    """Rows that are read together, fewer where they are large.
+
+    A short file can hold long lists of one number: it is counted, not measured.
+    """
+    most = 1.0
+    for group in range(file.metadata.num_row_groups):
+        held = file.metadata.row_group(group)
+        if not held.num_rows:
+            continue
+        for column in range(held.num_columns):
+            most = max(most, held.column(column).num_values / held.num_rows)
+    if most > MAX_NUMBERS_A_ROW:
+        raise FileFormatError(
+            f"too many atoms: the rows of {path} hold {most:.0f} numbers each on average"
+        )
+    return max(min(ROWS_AT_ONCE, int(NUMBERS_AT_ONCE / most)), 1)
+
+
+def _too_large(batch: pyarrow.RecordBatch) -> dict[int, int]:
+    """Rows with a list that is longer than a structure's can be, and its length."""
+    import pyarrow.types
+    from pyarrow import compute
+
+    found: dict[int, int] = {}
+    for column in batch.columns:
+        if pyarrow.types.is_list(column.type) or pyarrow.types.is_large_list(column.type):
+            lengths = compute.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+            for index in (lengths > MAX_NUMBERS_A_ROW).nonzero()[0]:
+                found[int(index)] = int(lengths[index])
+    return found
 
 
 def _open(path: Path) -> pyarrow.parquet.ParquetFile:

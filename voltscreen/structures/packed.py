@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 MAX_ATOMIC_NUMBER = 118
 MIN_CELL_VOLUME_PER_ATOM = 0.5
 """Cubic angstrom; the densest matter a user can mean has several times this."""
+MAX_ATOMS = 2000
+"""Sites of a cell; the largest of the Materials Project has 688."""
 MAX_CELL_LENGTH = 1e4
 """Angstrom; a longer cell vector is a file in the wrong unit."""
+MAX_FRACTION = 1e6
+"""Cell vectors; a coordinate beyond it has lost the digits that tell where in the cell it is."""
 
 _HEADER = struct.Struct("<4sI")
 _MAGIC = b"VSP1"
@@ -60,8 +64,8 @@ class PackedStructure:
             atomic_numbers: (n_atoms,) integers.
 
         Raises:
-            StructureError: wrong shapes, no atoms, non-finite numbers, a cell without volume,
-                an atomic number that is no element's.
+            StructureError: wrong shapes, no atoms or too many, non-finite numbers, a cell
+                without volume, an atomic number that is no element's.
         """
         try:
             cell = np.array(lattice, dtype=np.float64).reshape(3, 3)
@@ -71,20 +75,28 @@ class PackedStructure:
             raise StructureError(f"not a crystal's arrays: {error}") from None
         if len(numbers) == 0:
             raise StructureError("empty structure: it has no atoms")
+        refuse_many_atoms(len(numbers))
         if len(coords) != len(numbers):
             raise StructureError(
-                f"{len(numbers)} atomic numbers but {len(coords)} coordinates were given"
+                f"not a crystal's arrays: {len(numbers)} atomic numbers but {len(coords)} "
+                "coordinates were given"
             )
         if not (np.isfinite(cell).all() and np.isfinite(coords).all()):
-            raise StructureError("non-finite number in the lattice or the coordinates")
+            raise StructureError("non-finite number: in the lattice or the coordinates")
+        if np.abs(coords).max() > MAX_FRACTION:
+            raise StructureError(
+                f"not a crystal's arrays: a fractional coordinate beyond {MAX_FRACTION:g}"
+            )
         if numbers.min() < 1 or numbers.max() > MAX_ATOMIC_NUMBER:
             wrong = int(numbers.min() if numbers.min() < 1 else numbers.max())
             raise StructureError(f"unknown element: atomic number {wrong}")
         if np.linalg.norm(cell, axis=1).max() > MAX_CELL_LENGTH:
-            raise StructureError(f"a cell vector is longer than {MAX_CELL_LENGTH:g} angstrom")
+            raise StructureError(
+                f"cell too long: a cell vector is longer than {MAX_CELL_LENGTH:g} angstrom"
+            )
         if abs(np.linalg.det(cell)) < MIN_CELL_VOLUME_PER_ATOM * len(numbers):
             raise StructureError(
-                "the cell has no room: less than "
+                "cell with no room: less than "
                 f"{MIN_CELL_VOLUME_PER_ATOM:g} cubic angstrom for each of {len(numbers)} atoms"
             )
         packed = cls(cell, coords, numbers.astype(np.uint8))
@@ -103,15 +115,16 @@ class PackedStructure:
 
         if len(structure) == 0:
             raise StructureError("empty structure: it has no atoms")
+        refuse_many_atoms(len(structure))
         if not structure.is_ordered:
             site = next(site for site in structure if not site.is_ordered)
-            raise StructureError(
-                f"disordered structure: site {site.species_string} is partly occupied; "
-                "give an ordered one (pymatgen's OrderDisorderedStructureTransformation)"
-            )
+            raise disordered(f"site {site.species_string}")
         species = [site.specie for site in structure]
         if any(isinstance(item, DummySpecies) for item in species):
             raise StructureError("unknown element: the structure holds a dummy species")
+        # pymatgen calls deuterium's symbol H; its name is D.
+        if any(getattr(item, "element", item).name in ("D", "T") for item in species):
+            raise deuterium()
         numbers = [int(item.Z) for item in species]
         return cls.from_arrays(structure.lattice.matrix, structure.frac_coords, numbers)
 
@@ -220,6 +233,34 @@ class PackedStructure:
     def take(self, sites: NDArray[np.integer[Any]]) -> PackedStructure:
         """The structure with only the sites of these indices, in that order."""
         return PackedStructure(self.lattice, self.frac_coords[sites], self.atomic_numbers[sites])
+
+
+def refuse_many_atoms(count: int) -> None:
+    """Raise for a cell that is larger than any crystal's.
+
+    Raises:
+        StructureError: more than `MAX_ATOMS`.
+    """
+    if count > MAX_ATOMS:
+        raise StructureError(
+            f"too many atoms: {count} in the cell, at most {MAX_ATOMS} can be predicted; "
+            "give the primitive cell"
+        )
+
+
+def disordered(site: str) -> StructureError:
+    """The refusal of a structure with a partly occupied site."""
+    return StructureError(
+        f"disordered structure: {site} is partly occupied; "
+        "give an ordered one (pymatgen's OrderDisorderedStructureTransformation)"
+    )
+
+
+def deuterium() -> StructureError:
+    """The refusal of a structure with deuterium."""
+    return StructureError(
+        "deuterium: the network knows no isotopes; write D as H to have it predicted as hydrogen"
+    )
 
 
 def _steps(values: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voltscreen import __version__
-from voltscreen.errors import FileFormatError, VoltscreenError
+from voltscreen.errors import FileFormatError, StructureError, VoltscreenError
 from voltscreen.ions import WORKING_IONS
 from voltscreen.structures import PackedStructure
+from voltscreen.structures.plain_dict import from_plain_dict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -445,13 +446,9 @@ def _number(value: object) -> float:
 
 def _packed(structure: object) -> PackedStructure | None:
     """A pymatgen dictionary as a packed structure; None for what cannot be one."""
-    from pymatgen.core import Structure
-
-    if not isinstance(structure, dict):
-        return None
     try:
-        return PackedStructure.from_pymatgen(Structure.from_dict(structure))
-    except (KeyError, TypeError, ValueError, VoltscreenError):
+        return from_plain_dict(structure) if isinstance(structure, dict) else None
+    except StructureError:
         return None
 
 
