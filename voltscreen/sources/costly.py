@@ -15,6 +15,9 @@ from voltscreen.errors import StructureError
 from voltscreen.structures.packed import refuse_many_atoms
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymatgen.core.operations import SymmOp
     from pymatgen.io.cif import CifBlock
 
 MAX_POSITIONS = 8000
@@ -64,15 +67,14 @@ def refuse_costly_cif(text: str) -> None:
         refuse_many_atoms(_distinct(block, operations))
 
 
-def _distinct(block: CifBlock, operations: list[object]) -> int:
+def _distinct(block: CifBlock, operations: Sequence[SymmOp]) -> int:
     """Atoms that the operations make of the sites, sites within 1e-3 of a cell counted once."""
     from pymatgen.io.cif import str2float
 
     columns = [block.data.get(f"_atom_site_fract_{axis}", []) for axis in "xyz"]
     sites = np.array([[str2float(text) for text in column] for column in columns]).T
     turned = [
-        sites @ np.asarray(each.rotation_matrix).T + each.translation_vector  # type: ignore[attr-defined]
-        for each in operations
+        sites @ np.asarray(each.rotation_matrix).T + each.translation_vector for each in operations
     ]
     rounded = np.round(np.concatenate(turned) % 1.0, 3) % 1.0
     return len(np.unique(rounded, axis=0))
