@@ -8,6 +8,7 @@ from voltscreen.campaign.register import begun_otherwise
 from voltscreen.campaign.spec import CampaignSpec
 from voltscreen.errors import CampaignError
 from voltscreen.store import Store
+from voltscreen.store.ranking_columns import drop_columns
 
 
 def forget_campaign(store: Store, launchpad: VoltscreenLaunchPad, name: str) -> bool:
@@ -31,6 +32,7 @@ def forget_campaign(store: Store, launchpad: VoltscreenLaunchPad, name: str) -> 
         # Gone already when it belongs to the same workflow as one before it.
         if launchpad.workflows.find_one({"nodes": row["fw_id"]}, {"_id": 1}):
             launchpad.delete_wf(row["fw_id"])
+    drop_columns(store, name)
     store.rankings.delete_many({"campaign": name})
     store.batches.delete_many({"campaign": name})
     store.campaigns.delete_one({"_id": name})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import socket
 import sys
@@ -155,10 +156,17 @@ def _document(
         elements=structure.elements if structure else [],
         element_counts=structure.element_counts if structure else {},
         nsites=structure.nsites if structure else 0,
+        energy_above_hull=_hull(structure),
         status=VoltageStatus.OK if prediction.ions else VoltageStatus.FAILED,
         reason=None if prediction.ions else refused or "; ".join(reasons),
         ions={} if refused else ions,
     )
+
+
+def _hull(structure: StructureDocument | None) -> float | None:
+    """eV/atom; a source may hold text or nothing there."""
+    value = structure.properties.get("energy_above_hull") if structure else None
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _float32(values: np.ndarray) -> bytes:

@@ -12,8 +12,11 @@ from voltscreen.store import Store
 from voltscreen.store.connection import INSERT_CHUNK, Row, find_by_ids
 from voltscreen.store.documents import KnownVoltage, RankingDocument, VoltageStatus, voltage_id
 from voltscreen.store.electrodes import known_voltages
+from voltscreen.store.ranking_columns import drop_columns, put_columns
 from voltscreen.structures import HostState
 
+_CHEMISTRY = ("chemsys", "elements", "nsites", "energy_above_hull")
+"""Columns of the candidate that its place in a ranking repeats."""
 _COLUMNS = ("voltage", "sd", "lo90", "hi90", "out_of_domain", "host_state")
 
 
@@ -24,7 +27,7 @@ def rank_campaign(store: Store, spec: CampaignSpec, model_id: str) -> dict[str, 
         Counts: structures, predicted, failed.
     """
     inputs: dict[str, list[RankInput]] = {ion: [] for ion in spec.ions}
-    chemistry: dict[str, tuple[str, list[str]]] = {}
+    chemistry: dict[str, Row] = {}
     counts = {"structures": 0, "predicted": 0, "failed": 0}
     for row in _voltages(store, spec, model_id):
         counts["structures"] += 1
@@ -32,7 +35,7 @@ def rank_campaign(store: Store, spec: CampaignSpec, model_id: str) -> dict[str, 
             counts["failed"] += 1
             continue
         counts["predicted"] += 1
-        chemistry[row["structure_id"]] = (row["chemsys"], row["elements"])
+        chemistry[row["structure_id"]] = {name: row.get(name) for name in _CHEMISTRY}
         for ion in spec.ions:
             found = row["ions"].get(ion, {})
             if "voltage" in found:
@@ -40,23 +43,28 @@ def rank_campaign(store: Store, spec: CampaignSpec, model_id: str) -> dict[str, 
     for ion, rows in inputs.items():
         ranked = rank_candidates(rows, ion, spec.rank)
         known = known_voltages(store, ion)
-        store.rankings.delete_many({"campaign": spec.name, "ion": ion})
-        for start in range(0, len(ranked), INSERT_CHUNK):
-            store.rankings.insert_many(
-                [
-                    _document(
-                        place,
-                        spec.name,
-                        ion,
-                        model_id,
-                        *chemistry[place.structure_id],
-                        known.get(place.structure_id),
-                    )
-                    for place in ranked[start : start + INSERT_CHUNK]
-                ],
-                ordered=False,
+        documents = [
+            _document(
+                place,
+                spec.name,
+                ion,
+                model_id,
+                chemistry[place.structure_id],
+                known.get(place.structure_id),
             )
+            for place in ranked
+        ]
+        _replace(store, spec.name, ion, documents)
     return counts
+
+
+def _replace(store: Store, campaign: str, ion: str, documents: list[Row]) -> None:
+    """A ranking in the place of the former one; its columns go first and come last."""
+    drop_columns(store, campaign, ion)
+    store.rankings.delete_many({"campaign": campaign, "ion": ion})
+    for start in range(0, len(documents), INSERT_CHUNK):
+        store.rankings.insert_many(documents[start : start + INSERT_CHUNK], ordered=False)
+    put_columns(store, campaign, ion, documents)
 
 
 def _voltages(store: Store, spec: CampaignSpec, model_id: str) -> Iterator[Row]:
@@ -65,7 +73,7 @@ def _voltages(store: Store, spec: CampaignSpec, model_id: str) -> Iterator[Row]:
     return find_by_ids(
         store.voltages,
         (voltage_id(key, model_id) for key in campaign_members(store, spec.name)),
-        ("structure_id", "status", "formula", "chemsys", "elements", "element_counts", *columns),
+        ("structure_id", "status", "formula", "element_counts", *_CHEMISTRY, *columns),
     )
 
 
@@ -90,8 +98,7 @@ def _document(
     campaign: str,
     ion: str,
     model_id: str,
-    chemsys: str,
-    elements: list[str],
+    chemistry: Row,
     known: KnownVoltage | None,
 ) -> Row:
     return RankingDocument(
@@ -102,8 +109,7 @@ def _document(
         structure_id=place.structure_id,
         model_id=model_id,
         formula=place.formula,
-        chemsys=chemsys,
-        elements=elements,
+        **chemistry,
         score=place.score,
         voltage=place.voltage,
         sd=place.sd,

@@ -130,6 +130,8 @@ class CampaignSpec(SpecPart):
     def canonical(self) -> dict[str, Any]:
         """The spec as plain values that YAML, JSON and MongoDB hold alike."""
         plain: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
+        # None means all candidates there, and is not the default.
+        plain["rank"]["top"] = self.rank.top
         return plain
 
     @property

@@ -1,4 +1,4 @@
-"""`results show`: one candidate on a page."""
+"""`results show`: one candidate on a page of the terminal."""
 
 from __future__ import annotations
 
@@ -10,48 +10,61 @@ import typer
 from voltscreen.cli.output import number, print_table
 
 if TYPE_CHECKING:
-    from voltscreen.store.documents import KnownVoltage, StructureDocument, VoltageDocument
+    from voltscreen.report.dossier import Crystal, Dossier, IonEntry, Predictions
+    from voltscreen.store.documents import KnownVoltage
 
 
-def print_dossier(
-    document: StructureDocument,
-    voltages: Sequence[VoltageDocument],
-    known: Sequence[tuple[str, KnownVoltage]],
-    ions: Sequence[str],
-) -> None:
+def print_dossier(dossier: Dossier, ions: Sequence[str]) -> None:
     """Identity, cell, voltages by ion, and local voltages of the ions asked for."""
-    typer.echo(f"{document.label or document.formula}")
-    typer.echo(f"  formula       {document.formula or '–'}")
-    typer.echo(f"  structure id  {document.id}")
-    for source in document.sources:
+    _print_identity(dossier)
+    if dossier.refused or dossier.crystal is None:
+        _line("refused", dossier.refused)
+        return
+    _print_place(dossier, dossier.crystal)
+    if not dossier.predictions:
+        typer.echo("No voltages yet: screen it in a campaign.")
+    for predictions in dossier.predictions:
+        _print_voltages(predictions)
+        for entry in predictions.ions:
+            if entry.ion in ions:
+                _print_local(dossier.crystal, entry)
+    _print_substitutions(dossier)
+    if dossier.predictions and not ions:
+        typer.echo("Local voltages of every site: add --ion Mg")
+
+
+def _print_identity(dossier: Dossier) -> None:
+    typer.echo(dossier.name or dossier.structure_id)
+    _line("formula", dossier.formula or "–")
+    _line("structure id", dossier.structure_id)
+    for source in dossier.sources:
         release = f", release {source.db_version}" if source.db_version else ""
         aliases = f", also {' '.join(source.aliases)}" if source.aliases else ""
         gone = f", replaced by {source.superseded_by}" if source.superseded_by else ""
-        typer.echo(f"  found in      {source.source}: {source.id}{aliases}{release}{gone}")
-    for name, value in document.properties.items():
-        typer.echo(f"  {name:<13} {value}")
-    for measured in document.measured:
+        _line("found in", f"{source.source}: {source.id}{aliases}{release}{gone}")
+    for name, value in dossier.properties.items():
+        _line(name, value)
+    for measured in dossier.measured:
         kind = "" if measured.insertion else " (not an insertion of this ion)"
-        typer.echo(
-            f"  measured      {measured.ion} {measured.voltage:.2f} V{kind}, {measured.reference}"
-        )
-    for ion, one in known:
-        typer.echo(f"  known         {ion} {known_text(one)}")
-    if document.refused:
-        typer.echo(f"  refused       {document.refused}")
-        return
-    from voltscreen.store import unpack
+        _line("measured", f"{measured.ion} {measured.voltage:.2f} V{kind}, {measured.reference}")
+    for ion, one in dossier.known.items():
+        _line("known", f"{ion} {known_text(one)}")
 
-    packed = unpack(document)
-    typer.echo(f"  cell          {len(packed)} atoms, {packed.volume:.1f} cubic angstrom")
-    if not voltages:
-        typer.echo("No voltages yet: screen it in a campaign.")
-    for voltage in voltages:
-        _print_voltages(voltage)
-        for ion in ions:
-            _print_local(document, voltage, ion)
-    if voltages and not ions:
-        typer.echo("Local voltages of every site: add --ion Mg")
+
+def _print_place(dossier: Dossier, crystal: Crystal) -> None:
+    """The cell, what is like it, and where campaigns have put it."""
+    group = f", space group {crystal.space_group}" if crystal.space_group else ""
+    _line("cell", f"{len(crystal.symbols)} atoms, {crystal.volume:.1f} cubic angstrom{group}")
+    for other in dossier.similar:
+        kind = "same framework" if other.same_framework else "same formula"
+        _line("similar", f"{other.name}, {kind}, {other.structure_id[:8]}")
+    for place in dossier.rankings:
+        front = ", on the Pareto front" if place.pareto else ""
+        _line("ranked", f"{place.rank} for {place.ion} in campaign {place.campaign}{front}")
+
+
+def _line(name: str, value: object) -> None:
+    typer.echo(f"  {name:<13} {value}")
 
 
 def known_text(known: KnownVoltage) -> str:
@@ -66,48 +79,61 @@ def known_text(known: KnownVoltage) -> str:
     )
 
 
-def _print_voltages(document: VoltageDocument) -> None:
-    if document.reason:
-        typer.echo(f"Model {document.model_id}: failed, {document.reason}")
+def _print_voltages(predictions: Predictions) -> None:
+    model = predictions.model
+    if predictions.reason:
+        typer.echo(f"Model {model.id}: failed, {predictions.reason}")
         return
+    refined = any(entry.refined for entry in predictions.ions)
     print_table(
-        ["Ion", ("Voltage (V)", "right"), ("90 % interval", "right"), ("Out of domain", "right"),
-         "Host", "Note"],
+        ["Ion", ("Voltage (V)", "right"), ("90 % interval", "right"),
+         *((("Refined (V)", "right"),) if refined else ()),
+         ("mAh/g", "right"), ("Wh/kg", "right"), ("Out of domain", "right"), "Host", "Note"],
         [
             [
-                ion,
+                v.ion,
                 number(v.voltage),
                 f"{number(v.lo90)} to {number(v.hi90)}",
+                *((", ".join(number(each.voltage) for each in v.refined),) if refined else ()),
+                number(v.capacity, 0),
+                number(v.energy_density, 0),
                 "" if v.out_of_domain is None else f"{v.out_of_domain:.0f} %",
                 v.host_state,
                 v.error,
             ]
-            for ion, v in document.ions.items()
+            for v in predictions.ions
         ],
-        title=f"Predicted by model {document.model_id}",
+        title=f"Predicted by model {model.name} {model.id}",
     )  # fmt: skip
 
 
-def _print_local(document: StructureDocument, voltages: VoltageDocument, ion: str) -> None:
-    import numpy as np
-
-    from voltscreen.store import unpack
-    from voltscreen.structures import HostState, make_host
-
-    found = voltages.ions.get(ion)
-    if found is None or found.additive is None or found.host_state is None:
+def _print_local(crystal: Crystal, entry: IonEntry) -> None:
+    if entry.local is None:
         return
-    host = make_host(unpack(document), ion, HostState(found.host_state)).structure
-    additive = np.frombuffer(found.additive, "<f4")
-    linear = np.frombuffer(found.linear, "<f4") if found.linear else [None] * len(host)
+    local = entry.local
+    linear: Sequence[float | None] = local.linear or [None] * len(local.sites)
     print_table(
         ["Site", "Element", "Fractional coordinates", ("Linear (V)", "right"),
          ("Additive (V)", "right")],
         [
-            [i, symbol, " ".join(f"{x:8.4f}" for x in coords), number(line), number(add)]
-            for i, (symbol, coords, line, add) in enumerate(
-                zip(host.symbols, host.frac_coords, linear, additive, strict=True)
-            )
+            [i, crystal.symbols[i], " ".join(f"{x:8.4f}" for x in crystal.frac_coords[i]),
+             number(line), number(add)]
+            for i, line, add in zip(local.sites, linear, local.additive, strict=True)
         ],
-        title=f"Local voltages for {ion}",
+        title=f"Local voltages for {entry.ion}",
+    )  # fmt: skip
+
+
+def _print_substitutions(dossier: Dossier) -> None:
+    if not dossier.substitutions:
+        return
+    print_table(
+        ["Ion", "Swap", ("V", "right"), ("Change (V)", "right"), ("90 % interval", "right"),
+         "Verdict"],
+        [
+            [s.ion, s.swap, number(s.voltage_after), number(s.change),
+             f"{number(s.lo90)} to {number(s.hi90)}", s.verdict]
+            for s in dossier.substitutions
+        ],
+        title="Substitutions on record",
     )  # fmt: skip

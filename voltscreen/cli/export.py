@@ -1,21 +1,24 @@
-"""Ranked candidates as files: CSV, JSON, Parquet, CIF."""
+"""Ranked candidates as files: CSV, JSON, Parquet, CIF bundle."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from voltscreen.errors import QueryError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from voltscreen.store import ResultQuery, ResultRow, Store
 
-    from voltscreen.store import ResultRow, Store
-
-Writer = Callable[["Store", Sequence["ResultRow"], Path], Path]
+Writer = Callable[["Store", "ResultQuery", Path], int]
+"""Writes what a query finds to a path; number of candidates."""
+_AT_ONCE = 500
+"""Structures in memory while CIF files are written."""
 
 
 def writer_of(output: Path, *, cif: bool) -> Writer:
@@ -30,6 +33,7 @@ def writer_of(output: Path, *, cif: bool) -> Writer:
         ".csv": _write_csv,
         ".json": _write_json,
         ".parquet": _write_parquet,
+        ".zip": _write_bundle,
     }
     try:
         return writers[output.suffix.lower()]
@@ -40,64 +44,75 @@ def writer_of(output: Path, *, cif: bool) -> Writer:
         ) from None
 
 
-def flat_rows(rows: Sequence[ResultRow]) -> list[dict[str, Any]]:
-    """Rows for programs: stored properties beside the other columns, never over them."""
-    flat = []
-    for row in rows:
-        data = row.model_dump(mode="json")
-        properties = data.pop("properties")
-        flat.append({**properties, **data})
-    return flat
+def _rows(store: Store, query: ResultQuery) -> list[ResultRow]:
+    from voltscreen.store import query_results
+
+    return query_results(store, query)
 
 
-def _frame(rows: Sequence[ResultRow]) -> pd.DataFrame:
-    """A table: lists as text, one measured value and what is known of an electrode in columns."""
-    import pandas as pd
+def _write_csv(store: Store, query: ResultQuery, output: Path) -> int:
+    from voltscreen.report.tables import result_frame
 
-    from voltscreen.store.documents import KnownVoltage
-
-    flat = flat_rows(rows)
-    for row in flat:
-        measured, known = row.pop("measured"), row.pop("known") or {}
-        row["source_ids"] = " ".join(row["source_ids"])
-        row["measured_voltage"] = measured[0]["voltage"] if measured else None
-        row["measured_reference"] = measured[0]["reference"] if measured else None
-        row |= {f"known_{name}": known.get(name) for name in KnownVoltage.model_fields}
-    return pd.DataFrame(flat)
+    frame = result_frame(_rows(store, query))
+    frame.to_csv(output, index=False)
+    return len(frame)
 
 
-def _write_csv(_: Store, rows: Sequence[ResultRow], output: Path) -> Path:
-    _frame(rows).to_csv(_in_folder(output), index=False)
-    return output
+def _write_parquet(store: Store, query: ResultQuery, output: Path) -> int:
+    from voltscreen.report.tables import result_frame
+
+    frame = result_frame(_rows(store, query))
+    frame.to_parquet(output, index=False)
+    return len(frame)
 
 
-def _write_parquet(_: Store, rows: Sequence[ResultRow], output: Path) -> Path:
-    _frame(rows).to_parquet(_in_folder(output), index=False)
-    return output
+def _write_json(store: Store, query: ResultQuery, output: Path) -> int:
+    from voltscreen.report.tables import flat_rows
 
-
-def _write_json(_: Store, rows: Sequence[ResultRow], output: Path) -> Path:
+    rows = _rows(store, query)
     text = json.dumps(flat_rows(rows), indent=2, ensure_ascii=False, default=str)
-    _in_folder(output).write_text(text + "\n")
-    return output
+    output.write_text(text + "\n", encoding="utf-8")
+    return len(rows)
 
 
-def _write_cifs(store: Store, rows: Sequence[ResultRow], output: Path) -> Path:
+def _write_cifs(store: Store, query: ResultQuery, output: Path) -> int:
     """`RANK_FORMULA_ID.cif` for each candidate, the structure as it was ingested."""
+    rows = _rows(store, query)
+    output.mkdir(parents=True, exist_ok=True)
+    for name, text in _cifs(store, rows):
+        (output / name).write_text(text)
+    return len(rows)
+
+
+def _write_bundle(store: Store, query: ResultQuery, output: Path) -> int:
+    """A zip of CIF files and the table `candidates.csv` that names them."""
+    from voltscreen.report.tables import result_frame
+
+    rows = _rows(store, query)
+    frame = result_frame(rows)
+    if rows:
+        frame.insert(1, "cif", [_cif_name(row) for row in rows])
+    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as bundle:
+        bundle.writestr("candidates.csv", frame.to_csv(index=False))
+        for name, text in _cifs(store, rows):
+            bundle.writestr(name, text)
+    return len(rows)
+
+
+def _cifs(store: Store, rows: Sequence[ResultRow]) -> Iterator[tuple[str, str]]:
+    """(file name, text) of each candidate."""
     from pymatgen.io.cif import CifWriter
 
     from voltscreen.store import load_structures, unpack
 
-    output.mkdir(parents=True, exist_ok=True)
-    structures = load_structures(store, (row.structure_id for row in rows))
-    for row in rows:
-        packed = unpack(structures[row.structure_id])
-        formula = re.sub(r"[^A-Za-z0-9]", "_", row.formula)
-        name = f"{row.rank:05d}_{formula}_{row.structure_id[:8]}.cif"
-        CifWriter(packed.to_pymatgen(), significant_figures=10).write_file(output / name)
-    return output
+    remaining = iter(rows)
+    while chunk := list(islice(remaining, _AT_ONCE)):
+        structures = load_structures(store, (row.structure_id for row in chunk))
+        for row in chunk:
+            packed = unpack(structures[row.structure_id])
+            yield _cif_name(row), str(CifWriter(packed.to_pymatgen(), significant_figures=10))
 
 
-def _in_folder(output: Path) -> Path:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    return output
+def _cif_name(row: ResultRow) -> str:
+    formula = re.sub(r"[^A-Za-z0-9]", "_", row.formula)
+    return f"{row.rank:05d}_{formula}_{row.structure_id[:8]}.cif"

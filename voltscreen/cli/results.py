@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from voltscreen.cli.output import JsonOption, number, print_json, print_table, say
+from voltscreen.cli.result_filters import takes_filters, to_query
 
 if TYPE_CHECKING:
-    from voltscreen.store import ResultRow, Store
+    from voltscreen.store import ResultPage, ResultQuery, ResultRow, Store
 
-results_app = typer.Typer(no_args_is_help=True, help="Results: query, show, export.")
+results_app = typer.Typer(no_args_is_help=True, help="Results: query, show, export, plot.")
 
 CampaignOption = Annotated[str, typer.Option("--campaign", help="Name of the campaign.")]
 IonOption = Annotated[str, typer.Option("--ion", help="Working ion, e.g. Mg.")]
-MinVoltage = Annotated[float | None, typer.Option("--min-voltage", help="V")]
-MaxVoltage = Annotated[float | None, typer.Option("--max-voltage", help="V")]
-Elements = Annotated[
-    list[str] | None,
-    typer.Option("--elements", help="Elements that are all in it, e.g. Mn,O."),
-]
-ExcludeElements = Annotated[
-    list[str] | None,
-    typer.Option("--exclude-elements", help="Elements of which none is in it, e.g. Pb,Hg."),
-]
-Formula = Annotated[str | None, typer.Option("--formula", help="Formula, e.g. MnO2.")]
-Pareto = Annotated[
-    bool, typer.Option("--pareto", help="Only candidates that no other beats in everything.")
-]
-Measured = Annotated[
-    bool, typer.Option("--measured", help="Only candidates with a measured voltage.")
-]
-Known = Annotated[
-    bool | None,
-    typer.Option(
-        "--known/--new",
-        help="Only candidates with, or without, a voltage that the Materials Project has computed.",
-    ),
-]
-Sort = Annotated[
-    str,
-    typer.Option(
-        "--sort",
-        help="rank, voltage, sd, capacity, energy_density, out_of_domain or formula; "
-        "a minus before it turns the order round.",
-    ),
+Top = Annotated[
+    int | None, typer.Option("--top", min=1, help="At most so many rows; all by default.")
 ]
 
 
@@ -56,41 +29,38 @@ def register(app: typer.Typer) -> None:
 
 
 @results_app.command("query")
+@takes_filters
 def query(
     campaign: CampaignOption,
     ion: IonOption,
-    min_voltage: MinVoltage = None,
-    max_voltage: MaxVoltage = None,
-    elements: Elements = None,
-    exclude_elements: ExcludeElements = None,
-    formula: Formula = None,
-    pareto: Pareto = False,
-    measured: Measured = False,
-    known: Known = None,
-    sort: Sort = "rank",
+    filters: dict[str, Any],
     top: Annotated[int, typer.Option("--top", min=1, help="At most so many rows.")] = 20,
+    fold: Annotated[
+        bool, typer.Option("--fold", help="Fold candidates of one framework into the best of them.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Ranked candidates of a campaign, filtered.
+    """Ranked candidates of a campaign, filtered and sorted.
 
     Example: voltscreen results query --campaign mg-oxides --ion Mg --min-voltage 2 --elements Mn,O
     """
-    from voltscreen.cli.export import flat_rows
-    from voltscreen.store import connect
+    from voltscreen.report.tables import flat_rows
+    from voltscreen.store import connect, query_page
 
+    wanted = to_query(campaign, ion, filters, top)
     with connect() as store:
-        rows = _rows(
-            store, campaign, ion, min_voltage, max_voltage, elements, exclude_elements, formula,
-            pareto, measured, known, sort, top,
-        )  # fmt: skip
-        with_known = has_known(store, campaign, ion)
+        page, also = _folded(store, wanted) if fold else (query_page(store, wanted), {})
     if as_json:
-        print_json(flat_rows(rows))
+        rows = flat_rows(page.rows)
+        print_json([{**row, "also": also[row["rank"]]} for row in rows] if fold else rows)
         return
-    if not rows:
+    if not page.rows:
         say("Nothing fits. Widen the window, or drop a filter.")
         return
-    print_results(rows, f"{campaign}, {ion}", with_known=with_known)
+    print_results(page.rows, f"{campaign}, {ion}", with_known=page.any_known, also=also)
+    if not fold and page.total > len(page.rows):
+        first, last = wanted.skip + 1, wanted.skip + len(page.rows)
+        say(f"{first} to {last} of {page.total:,} that fit; --skip {last} goes on.")
 
 
 @results_app.command("show")
@@ -101,75 +71,106 @@ def show(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Everything that is stored of one structure: identity, voltages, local voltages."""
+    """Everything that is known of one structure: identity, voltages, local voltages."""
+    from voltscreen.cli.dossier import print_dossier
     from voltscreen.ions import parse_ions
-    from voltscreen.store import connect, get_structure, get_voltages
-    from voltscreen.store.electrodes import known_of
+    from voltscreen.report.dossier import stored_dossier
+    from voltscreen.store import connect
 
     ions = parse_ions(ion or [])
     with connect() as store:
-        document = get_structure(store, structure)
-        voltages = get_voltages(store, document.id)
-        known = known_of(store, document)
+        dossier = stored_dossier(store, structure)
     if as_json:
-        data = document.model_dump(mode="json", by_alias=True, exclude={"packed"})
-        data["known"] = {symbol: one.model_dump(mode="json") for symbol, one in known}
-        print_json({**data, "voltages": [_voltage_json(v, ions) for v in voltages]})
-        return
-    from voltscreen.cli.dossier import print_dossier
-
-    print_dossier(document, voltages, known, ions)
+        print_json(dossier.model_dump(mode="json"))
+    else:
+        print_dossier(dossier, ions)
 
 
 @results_app.command("export")
+@takes_filters
 def export(
     campaign: CampaignOption,
     ion: IonOption,
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="File (.csv, .json, .parquet), or a folder for CIF files."
+            "--output",
+            "-o",
+            help="File: .csv, .json, .parquet or .zip (CIF files and a table); "
+            "or a folder for CIF files.",
         ),
     ],
-    min_voltage: MinVoltage = None,
-    max_voltage: MaxVoltage = None,
-    elements: Elements = None,
-    exclude_elements: ExcludeElements = None,
-    formula: Formula = None,
-    pareto: Pareto = False,
-    measured: Measured = False,
-    known: Known = None,
-    sort: Sort = "rank",
-    top: Annotated[
-        int | None, typer.Option("--top", min=1, help="At most so many rows; all by default.")
-    ] = None,
+    filters: dict[str, Any],
+    top: Top = None,
     cif: Annotated[
         bool, typer.Option("--cif", help="Write a CIF of each candidate into the folder.")
     ] = False,
 ) -> None:
-    """Write ranked candidates as CSV, JSON, Parquet, or their structures as CIF files."""
-    from voltscreen.cli import export as writers
+    """Write ranked candidates: a table, or their structures as CIF files."""
+    from voltscreen.cli.export import writer_of
     from voltscreen.store import connect
 
-    writer = writers.writer_of(output, cif=cif)
+    writer = writer_of(output, cif=cif)
+    wanted = to_query(campaign, ion, filters, top)
+    output.parent.mkdir(parents=True, exist_ok=True)
     with connect() as store:
-        rows = _rows(
-            store, campaign, ion, min_voltage, max_voltage, elements, exclude_elements, formula,
-            pareto, measured, known, sort, top,
-        )  # fmt: skip
-        written = writer(store, rows, output)
-    say(f"Wrote {len(rows)} candidates to {written}")
+        count = writer(store, wanted, output)
+    say(f"Wrote {count:,} candidates to {output}")
+
+
+@results_app.command("plot")
+@takes_filters
+def plot(
+    campaign: CampaignOption,
+    ion: IonOption,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File: .png, .svg, .pdf or .html.")
+    ],
+    filters: dict[str, Any],
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind",
+            help="pareto: voltage against capacity with energy density and the Pareto front; "
+            "histogram: voltages by ion; known: predicted against known voltages.",
+        ),
+    ] = "pareto",
+    top: Top = None,
+) -> None:
+    """Draw what was found, and write the numbers beside the figure as CSV.
+
+    Example: voltscreen results plot --campaign mg-oxides --ion Mg -o pareto.png
+    """
+    from voltscreen.report.figures import save
+    from voltscreen.store import connect
+
+    wanted = to_query(campaign, ion, filters, top)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with connect() as store:
+        table = save(store, kind, wanted, output)
+    say(f"Wrote {output} and {table}")
 
 
 def has_known(store: Store, campaign: str, ion: str) -> bool:
     """Whether the Materials Project has computed a voltage for any ranked candidate."""
-    from voltscreen.store import ResultQuery, query_results
+    from voltscreen.store import ResultQuery, query_page
 
-    return bool(query_results(store, ResultQuery(campaign=campaign, ion=ion, known=True, top=1)))
+    return query_page(store, ResultQuery(campaign=campaign, ion=ion, top=1)).any_known
 
 
-def print_results(rows: list[ResultRow], title: str, *, with_known: bool) -> None:
-    """A ranked table for people; with_known: also what the Materials Project has computed."""
+def print_results(
+    rows: Sequence[ResultRow],
+    title: str,
+    *,
+    with_known: bool,
+    also: dict[int, list[str]] | None = None,
+) -> None:
+    """A ranked table for people.
+
+    Args:
+        with_known: also what the Materials Project has computed.
+        also: by rank, ids of candidates that were folded into this one.
+    """
     print_table(
         [("#", "right"), "Candidate", ("V", "right"), ("90 % interval", "right"),
          *((("MP (V)", "right"),) if with_known else ()),
@@ -177,7 +178,7 @@ def print_results(rows: list[ResultRow], title: str, *, with_known: bool) -> Non
         [
             [
                 row.rank,
-                _name(row),
+                row.name + _more((also or {}).get(row.rank, [])),
                 number(row.voltage),
                 f"{number(row.lo90)} to {number(row.hi90)}",
                 *((number(row.known.voltage) if row.known else "new",) if with_known else ()),
@@ -202,69 +203,19 @@ def measured_text(row: ResultRow) -> str:
     return ", ".join(texts)
 
 
-def _name(row: ResultRow) -> str:
-    if row.label:
-        return row.label
-    return f"{row.formula} ({row.source_ids[0]})" if row.source_ids else row.formula
+def _more(ids: Sequence[str]) -> str:
+    shown = ", ".join(ids[:3])
+    rest = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+    return f" (also {shown}{rest})" if ids else ""
 
 
-def _rows(
-    store: Store,
-    campaign: str,
-    ion: str,
-    min_voltage: float | None,
-    max_voltage: float | None,
-    elements: list[str] | None,
-    exclude_elements: list[str] | None,
-    formula: str | None,
-    pareto: bool,
-    measured: bool,
-    known: bool | None,
-    sort: str,
-    top: int | None,
-) -> list[ResultRow]:
-    from voltscreen.errors import QueryError
-    from voltscreen.store import SORT_KEYS, ResultQuery, query_results
+def _folded(store: Store, wanted: ResultQuery) -> tuple[ResultPage, dict[int, list[str]]]:
+    """A page of frameworks, and by rank the ids of what was folded."""
+    from voltscreen.report.grouping import folded_page
 
-    key = sort.removeprefix("-")
-    if key not in SORT_KEYS:
-        raise QueryError(f"cannot sort by {key!r}: choose from {', '.join(SORT_KEYS)}")
-    return query_results(
-        store,
-        ResultQuery(
-            campaign=campaign,
-            ion=ion,
-            min_voltage=min_voltage,
-            max_voltage=max_voltage,
-            elements=_symbols(elements),
-            exclude_elements=_symbols(exclude_elements),
-            formula=formula,
-            pareto=pareto,
-            measured=measured,
-            known=known,
-            sort=key,
-            descending=sort.startswith("-"),
-            top=top,
-        ),
-    )
-
-
-def _symbols(items: list[str] | None) -> tuple[str, ...]:
-    return tuple(part.strip() for item in items or [] for part in item.split(",") if part.strip())
-
-
-def _voltage_json(document: Any, ions: tuple[str, ...]) -> dict[str, Any]:
-    import numpy as np
-
-    data: dict[str, Any] = document.model_dump(mode="json", exclude={"ions"}, by_alias=True)
-    data["ions"] = {}
-    for ion, voltage in document.ions.items():
-        if ions and ion not in ions:
-            continue
-        fields = voltage.model_dump(mode="json", exclude={"linear", "additive", "site"})
-        fields["local_voltages"] = {
-            name: None if raw is None else np.frombuffer(raw, "<f4").tolist()
-            for name, raw in (("linear", voltage.linear), ("additive", voltage.additive))
-        } | {"site": voltage.site}
-        data["ions"][ion] = fields
-    return data
+    page, folded = folded_page(store, wanted)
+    also = {
+        each.row.rank: [(row.source_ids or [row.structure_id])[0] for row in each.also]
+        for each in folded
+    }
+    return page, also

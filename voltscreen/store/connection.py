@@ -90,6 +90,11 @@ class Store:
         return self.database["rankings"]
 
     @property
+    def ranking_columns(self) -> Collection[Row]:
+        """`RankingColumnsDocument`."""
+        return self.database["ranking_columns"]
+
+    @property
     def substitutions(self) -> Collection[Row]:
         """`SubstitutionDocument`."""
         return self.database["substitutions"]

@@ -301,6 +301,9 @@ class VoltageDocument(Document):
     elements: list[str] = Field(description="as in structures")
     element_counts: dict[str, int] = Field(description="as in structures, of the candidate")
     nsites: int = Field(description="as in structures")
+    energy_above_hull: float | None = Field(
+        default=None, description="eV/atom, from the source, when predicted"
+    )
     status: VoltageStatus
     reason: str | None = Field(default=None, description="why there is no voltage at all")
     ions: dict[str, IonVoltage] = Field(default_factory=dict, description="by working ion")
@@ -328,6 +331,10 @@ class RankingDocument(Document):
     formula: str = Field(description="of the candidate")
     chemsys: str = Field(description="of the candidate")
     elements: list[str] = Field(description="of the candidate")
+    nsites: int | None = Field(default=None, description="atoms in the candidate's cell")
+    energy_above_hull: float | None = Field(
+        default=None, description="eV/atom, from the source, when predicted"
+    )
     score: float | None = Field(default=None, description="what the ranking orders by")
     voltage: float = Field(description="volt")
     sd: float | None = Field(default=None, description="volt")
@@ -339,6 +346,24 @@ class RankingDocument(Document):
     pareto: bool = Field(description="on the Pareto front of the objectives")
     known: KnownVoltage | None = Field(
         default=None, description="computed by the Materials Project, when last ranked"
+    )
+
+
+class RankingColumnsDocument(Document):
+    """A part of a ranking as columns, for queries; `voltscreen.store.ranking_columns` reads it."""
+
+    collection: ClassVar[str] = "ranking_columns"
+
+    id: str = Field(alias="_id", description="campaign:ion:part")
+    campaign: str
+    ion: str
+    part: int = Field(description="from 1, in order of rank")
+    parts: int = Field(description="parts of this ranking")
+    rows: int = Field(description="candidates in this part")
+    ranked_at: datetime = Field(description="UTC; when the columns were written")
+    columns: dict[str, bytes] = Field(
+        description="by name: numbers as float64 little-endian (NaN: none), texts by line, "
+        "elements as 120 bits a candidate"
     )
 
 
@@ -448,6 +473,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     BatchDocument,
     VoltageDocument,
     RankingDocument,
+    RankingColumnsDocument,
     ModelDocument,
     RefinementDocument,
     SubstitutionDocument,

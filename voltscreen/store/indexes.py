@@ -34,17 +34,18 @@ INDEXES: dict[str, list[IndexModel]] = {
         _index("chemsys"),
         _index("elements"),
     ],
-    # `results query` in order of rank, or by voltage, formula, element
+    # a ranking by rank, voltage or formula; other questions go to its columns
     "rankings": [
         _index("campaign", "ion", "rank"),
         _index("campaign", "ion", "voltage"),
         _index("campaign", "ion", "formula"),
-        _index("campaign", "ion", "elements"),
         _index("structure_id"),
     ],
+    "ranking_columns": [_index("campaign", "ion")],
     "models": [_index("name")],
     "refinements": [_index("structure_id", "ion")],
-    "substitutions": [_index("parent", "ion")],
+    # of a host; of a campaign
+    "substitutions": [_index("parent", "ion"), _index("campaign", "ion")],
 }
 
 

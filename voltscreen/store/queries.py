@@ -2,114 +2,160 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
-from pymongo import ASCENDING, DESCENDING
+import numpy as np
+from numpy.typing import NDArray
 
 from voltscreen.errors import CampaignError, QueryError
-from voltscreen.store.connection import Row, Store
+from voltscreen.store.connection import Row, Store, find_by_ids
 from voltscreen.store.documents import (
     CampaignDocument,
-    KnownVoltage,
     MeasuredVoltage,
     RankingDocument,
     VoltageDocument,
     voltage_id,
 )
-from voltscreen.store.structures import get_structure, load_structures
+from voltscreen.store.ranking_columns import (
+    ATOMIC_NUMBERS,
+    RankingColumns,
+    element_mask,
+    has_element,
+    load_columns,
+    needed_columns,
+)
+from voltscreen.store.result_query import RANGES, ResultPage, ResultQuery, ResultRow
+from voltscreen.store.structures import get_structure
 
-SortKey = Literal["rank", "voltage", "sd", "capacity", "energy_density", "out_of_domain", "formula"]
-SORT_KEYS: tuple[SortKey, ...] = (
-    "rank", "voltage", "sd", "capacity", "energy_density", "out_of_domain", "formula",
-)  # fmt: skip
-
-
-class ResultQuery(BaseModel):
-    """What to look for in a campaign's ranking for one ion."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    campaign: str
-    ion: str
-    min_voltage: float | None = Field(default=None, description="volt")
-    max_voltage: float | None = Field(default=None, description="volt")
-    elements: tuple[str, ...] = Field(default=(), description="all of these are in the candidate")
-    exclude_elements: tuple[str, ...] = Field(default=(), description="none of these is")
-    formula: str | None = Field(default=None, description="reduced formula of the candidate")
-    pareto: bool = Field(default=False, description="only the Pareto front")
-    measured: bool = Field(default=False, description="only with a measured voltage for the ion")
-    known: bool | None = Field(
-        default=None,
-        description="only with (True) or without (False) a voltage that the Materials Project "
-        "has computed for the ion",
-    )
-    sort: SortKey = "rank"
-    descending: bool = False
-    top: int | None = Field(default=None, ge=1, description="at most so many")
-
-
-class ResultRow(BaseModel):
-    """A ranked candidate with what is known of it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    rank: int
-    structure_id: str
-    source_ids: list[str]
-    label: str | None
-    formula: str
-    voltage: float = Field(description="volt")
-    sd: float | None = Field(description="volt")
-    lo90: float | None = Field(description="volt")
-    hi90: float | None = Field(description="volt")
-    out_of_domain: float | None = Field(description="percentile")
-    capacity: float | None = Field(description="mAh/g")
-    energy_density: float | None = Field(description="Wh/kg")
-    pareto: bool
-    score: float | None
-    measured: list[MeasuredVoltage] = Field(description="experiments with this ion")
-    known: KnownVoltage | None = Field(description="computed by the Materials Project")
-    properties: dict[str, Any] = Field(description="stored properties of the structure")
+_OF_STRUCTURE = ("sources.id", "label", "measured", "properties")
 
 
 def query_results(store: Store, query: ResultQuery) -> list[ResultRow]:
-    """Ranked candidates that fit, in the order asked for.
+    """Ranked candidates that fit, in the order asked for; as for `query_page`."""
+    return query_page(store, query).rows
+
+
+def query_page(
+    store: Store, query: ResultQuery, columns: RankingColumns | None = None
+) -> ResultPage:
+    """A page of the ranked candidates that fit.
+
+    Args:
+        columns: of this ranking, where the caller has them at hand.
 
     Raises:
         CampaignError: no campaign of that name.
         QueryError: an ion that the campaign has not, an impossible window, an unknown formula.
     """
-    _check(store, query)
-    conditions = _conditions(query)
+    check_query(store, query)
+    if columns is None:
+        columns = load_columns(store, query.campaign, query.ion, _columns_behind(query))
+    places = select(columns, query, measured_with(store, query.ion) if query.measured else None)
+    stop = None if query.top is None else query.skip + query.top
+    ranks = (places[query.skip : stop] + 1).tolist()
+    return ResultPage(
+        rows=_rows(store, query.campaign, query.ion, ranks),
+        total=len(places),
+        ranked=columns.n,
+        any_known=bool(np.isfinite(columns.number("known_voltage")).any()),
+    )
+
+
+def select(
+    columns: RankingColumns, query: ResultQuery, measured: Iterable[str] | None = None
+) -> NDArray[np.int64]:
+    """Places (rank - 1) of the candidates that fit, on all pages, in the order asked for.
+
+    Args:
+        measured: structure ids with a measured voltage, for a query that asks for these.
+
+    Raises:
+        QueryError: an unknown element or formula.
+    """
+    fits = np.ones(columns.n, np.bool_)
+    for name, (column, from_below) in RANGES.items():
+        limit = getattr(query, name)
+        if limit is not None:
+            values = columns.number(column)
+            fits &= values >= limit if from_below else values <= limit
+    fits &= _chemistry_fits(columns, query)
+    if query.pareto:
+        fits &= columns.number("pareto") == 1
+    if query.known is not None:
+        fits &= np.isfinite(columns.number("known_voltage")) == query.known
     if query.measured:
-        measured = [
-            row["_id"] for row in store.structures.find({"measured.ion": query.ion}, {"_id": 1})
-        ]
-        if not measured:
-            return []
-        conditions["structure_id"] = {"$in": measured}
-    direction = DESCENDING if query.descending else ASCENDING
-    cursor = store.rankings.find(conditions).sort([(query.sort, direction), ("rank", ASCENDING)])
-    if query.top is not None:
-        cursor = cursor.limit(query.top)
-    places = [RankingDocument.from_mongo(row) for row in cursor]
-    structures = load_structures(store, (place.structure_id for place in places))
-    rows = []
-    for place in places:
-        structure = structures.get(place.structure_id)
-        known = place.model_dump(include=set(ResultRow.model_fields))
-        rows.append(
-            ResultRow(
-                **known,
-                source_ids=[entry.id for entry in structure.sources] if structure else [],
-                label=structure.label if structure else None,
-                measured=[m for m in structure.measured if m.ion == query.ion] if structure else [],
-                properties=structure.properties if structure else {},
-            )
-        )
-    return rows
+        fits &= np.isin(columns.texts["structure_id"], list(measured or ()))
+    return _sorted(columns, query, np.flatnonzero(fits))
+
+
+def _chemistry_fits(columns: RankingColumns, query: ResultQuery) -> NDArray[np.bool_]:
+    fits = np.ones(columns.n, np.bool_)
+    if columns.elements is not None:
+        for symbol in _symbols(query.elements):
+            fits &= has_element(columns.elements, symbol)
+        for symbol in _symbols(query.exclude_elements):
+            fits &= ~has_element(columns.elements, symbol)
+        if query.chemsys is not None:
+            mask = element_mask(_symbols(query.chemsys.split("-")))
+            fits &= (columns.elements == mask).all(axis=1)
+    if query.formula is not None:
+        fits &= columns.texts["formula"] == _reduced(query.formula)
+    return fits
+
+
+def _sorted(
+    columns: RankingColumns, query: ResultQuery, places: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """In the order asked for; candidates without the number come last, equal ones by rank."""
+    if query.sort == "formula":
+        _, keys = np.unique(columns.texts["formula"][places].astype(str), return_inverse=True)
+        values = keys.astype(np.float64)
+    else:
+        values = columns.number(query.sort)[places]
+    # NaN sorts last in either direction.
+    return places[np.argsort(-values if query.descending else values, kind="stable")]
+
+
+def _columns_behind(query: ResultQuery) -> set[str]:
+    asked: set[str] = {"known_voltage", query.sort}
+    asked |= {column for name, (column, _) in RANGES.items() if getattr(query, name) is not None}
+    if query.elements or query.exclude_elements or query.chemsys is not None:
+        asked.add("elements")
+    if query.formula is not None:
+        asked.add("formula")
+    if query.pareto:
+        asked.add("pareto")
+    if query.measured:
+        asked.add("structure_id")
+    return needed_columns(asked)
+
+
+def measured_with(store: Store, ion: str) -> set[str]:
+    """Ids of the structures with a measured voltage for the ion."""
+    return {row["_id"] for row in store.structures.find({"measured.ion": ion}, {"_id": 1})}
+
+
+def _rows(store: Store, campaign: str, ion: str, ranks: Sequence[int]) -> list[ResultRow]:
+    """Candidates of these ranks, in this order; a rank that is gone is left out."""
+    found = {
+        row["rank"]: RankingDocument.from_mongo(row)
+        for row in find_by_ids(store.rankings, (f"{campaign}:{ion}:{rank}" for rank in ranks))
+    }
+    places = [found[rank] for rank in ranks if rank in found]
+    ids = (place.structure_id for place in places)
+    structures = {row["_id"]: row for row in find_by_ids(store.structures, ids, _OF_STRUCTURE)}
+    return [_row(place, structures.get(place.structure_id, {}), ion) for place in places]
+
+
+def _row(place: RankingDocument, structure: Row, ion: str) -> ResultRow:
+    measured = [MeasuredVoltage.model_validate(each) for each in structure.get("measured", [])]
+    return ResultRow(
+        **place.model_dump(include=set(ResultRow.model_fields)),
+        source_ids=[entry["id"] for entry in structure.get("sources", [])],
+        label=structure.get("label"),
+        measured=[each for each in measured if each.ion == ion],
+        properties=structure.get("properties", {}),
+    )
 
 
 def get_voltages(store: Store, name: str, model_id: str | None = None) -> list[VoltageDocument]:
@@ -142,54 +188,33 @@ def get_campaign(store: Store, name: str) -> CampaignDocument:
     return CampaignDocument.from_mongo(row)
 
 
-def _check(store: Store, query: ResultQuery) -> None:
+def check_query(store: Store, query: ResultQuery) -> None:
+    """Refuse a query that cannot be answered.
+
+    Raises:
+        CampaignError: no campaign of that name.
+        QueryError: an ion that the campaign has not, a window that nothing fits.
+    """
     ions = get_campaign(store, query.campaign).spec["ions"]
     if query.ion not in ions:
         raise QueryError(
             f"campaign {query.campaign!r} was not ranked for {query.ion!r}: choose from "
             f"{', '.join(ions)}"
         )
-    low, high = query.min_voltage, query.max_voltage
-    if low is not None and high is not None and low > high:
-        raise QueryError(f"impossible window: --min-voltage {low:g} is above {high:g}")
+    for name in ("voltage", "capacity", "energy_density", "sites"):
+        low, high = getattr(query, f"min_{name}"), getattr(query, f"max_{name}")
+        if low is not None and high is not None and low > high:
+            option = f"--min-{name.replace('_', '-')}"
+            raise QueryError(f"impossible window: {option} {low:g} is above {high:g}")
     both = sorted(set(query.elements) & set(query.exclude_elements))
     if both:
         raise QueryError(f"impossible query: {', '.join(both)} both wanted and excluded")
-
-
-def _conditions(query: ResultQuery) -> Row:
-    conditions: Row = {"campaign": query.campaign, "ion": query.ion}
-    if query.sort == "rank":
-        # True of every row; the embedded server's planner takes the index of the sort for it.
-        conditions["rank"] = {"$gte": 1}
-    window = {
-        operator: limit
-        for operator, limit in (("$gte", query.min_voltage), ("$lte", query.max_voltage))
-        if limit is not None
-    }
-    if window:
-        conditions["voltage"] = window
-    elements: Row = {}
-    if query.elements:
-        elements["$all"] = _symbols(query.elements)
-    if query.exclude_elements:
-        elements["$nin"] = _symbols(query.exclude_elements)
-    if elements:
-        conditions["elements"] = elements
-    if query.formula is not None:
-        conditions["formula"] = _reduced(query.formula)
-    if query.pareto:
-        conditions["pareto"] = True
-    if query.known is not None:
-        conditions["known.voltage"] = {"$exists": query.known}
-    return conditions
+    _symbols((*query.elements, *query.exclude_elements))
 
 
 def _symbols(symbols: Sequence[str]) -> list[str]:
-    from pymatgen.core import Element
-
     for symbol in symbols:
-        if not Element.is_valid_symbol(symbol):
+        if symbol not in ATOMIC_NUMBERS:
             raise QueryError(f"unknown element {symbol!r}: give symbols such as Mn or O")
     return list(symbols)
 

@@ -1,0 +1,52 @@
+"""Ranked candidates as tables: plain objects, a pandas DataFrame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from voltscreen.store.documents import KnownVoltage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from voltscreen.store import ResultRow
+
+
+def flat_rows(rows: Sequence[ResultRow]) -> list[dict[str, Any]]:
+    """Rows for programs: stored properties beside the other columns, never over them."""
+    flat = []
+    for row in rows:
+        data = row.model_dump(mode="json")
+        properties = data.pop("properties")
+        flat.append({**properties, **data})
+    return flat
+
+
+def result_frame(rows: Sequence[ResultRow]) -> pd.DataFrame:
+    """A table, a row a candidate: lists as text, one measured value and what is known in columns.
+
+    Units: voltage, sd, lo90, hi90, known_voltage, measured_voltage in V; capacity in mAh/g;
+    energy_density in Wh/kg; energy_above_hull in eV/atom; out_of_domain a percentile.
+    """
+    import pandas as pd
+
+    from voltscreen.store import ResultRow
+
+    flat = flat_rows(rows)
+    for row in flat:
+        measured, known = row.pop("measured"), row.pop("known") or {}
+        row["source_ids"] = " ".join(row["source_ids"])
+        row["measured_voltage"] = measured[0]["voltage"] if measured else None
+        row["measured_reference"] = measured[0]["reference"] if measured else None
+        row |= {f"known_{name}": known.get(name) for name in KnownVoltage.model_fields}
+    if flat:
+        return pd.DataFrame(flat)
+    fields = [name for name in ResultRow.model_fields if name not in _NESTED]
+    extra = ["measured_voltage", "measured_reference"]
+    return pd.DataFrame(
+        columns=[*fields, *extra, *(f"known_{name}" for name in KnownVoltage.model_fields)]
+    )
+
+
+_NESTED = ("measured", "known", "properties")
