@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install screen test train lint bench lock clean
+.PHONY: install screen test train lint bench fuzz lock clean
 
 install: $(STAMP)
 
@@ -44,6 +44,11 @@ lint: install
 bench: install
 	$(BIN)/python benchmarks/parity.py
 	$(BIN)/python benchmarks/stages.py
+
+# Every reader of foreign files, SECONDS each; findings and corpus in runs/fuzz.
+SECONDS ?= 60
+fuzz: install
+	$(BIN)/python benchmarks/fuzz/run.py --seconds $(SECONDS)
 
 # Resolve the dependencies anew, in an environment of their own, and pin what came out.
 lock:

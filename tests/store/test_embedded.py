@@ -8,11 +8,13 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pymongo
 import pytest
 
 from voltscreen.errors import DatabaseError, MissingPackageError
+from voltscreen.process import command_line
 from voltscreen.settings import load_settings
 from voltscreen.store import connect, embedded
 from voltscreen.store.connection import mask, mask_uri
@@ -105,3 +107,56 @@ def test_credentials_are_masked() -> None:
     uri = "mongodb://anna:geheim@host:27017/db?authSource=admin"
     assert mask_uri(uri) == "mongodb://***@host:27017"
     assert "geheim" not in mask(f"bad {uri} or geheim", uri)
+
+
+def test_only_its_user_is_let_in_and_its_files_are_its_owners(home) -> None:
+    state = embedded.start(home)
+    assert len(state.password) >= 32
+    assert state.password not in repr(state)
+    assert state.password not in state.address
+    with pymongo.MongoClient(state.uri) as client:
+        client.x.y.insert_one({"_id": 1})
+    wrong = state.uri.replace(state.password, "wrong")
+    for uri in (state.address, wrong):
+        with (
+            pymongo.MongoClient(uri) as client,
+            pytest.raises(pymongo.errors.OperationFailure, match="authentication"),
+        ):
+            client.x.y.find_one()
+    assert command_line(state.pid).count("--auth") == 1
+    assert state.password not in command_line(state.pid)
+    assert embedded.HOST == "127.0.0.1"
+    for path in embedded.folder(home).rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+    # The password outlives the server.
+    embedded.stop(home)
+    assert embedded.start(home).password == state.password
+
+
+def test_it_listens_on_the_loopback_only(home) -> None:
+    state = embedded.start(home)
+    rows = [line.split()[1:4] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    # 0A is LISTEN; addresses are hexadecimal, the lowest byte first.
+    listening = {address for address, _, code in rows if code == "0A"}
+    assert f"0100007F:{state.port:04X}" in listening
+    assert f"00000000:{state.port:04X}" not in listening
+
+
+def test_a_server_of_before_gets_its_password_and_keeps_its_data(home, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(embedded, "_close_door", lambda home, state: state)
+        old = embedded.start(home)
+    assert old.password == ""
+    with pymongo.MongoClient(old.uri) as client:
+        client.x.y.insert_one({"_id": 1})
+        client.admin.command("createUser", "stranger", pwd="x", roles=["root"])
+        # A start that was cut off has left the user with a password that nobody knows.
+        client.admin.command("createUser", "voltscreen", pwd="lost", roles=["root"])
+    new = embedded.start(home)
+    assert new.password
+    assert new.port == old.port
+    with pymongo.MongoClient(new.uri) as client:
+        assert client.x.y.count_documents({}) == 1
+        assert [user["user"] for user in client.admin.command("usersInfo")["users"]] == [
+            "voltscreen"
+        ]

@@ -28,7 +28,7 @@ def start() -> None:
             "VOLTSCREEN_MONGO_URI names a server, so the embedded database is not used: unset it"
         )
     state = embedded.start(settings().home)
-    say(f"The embedded database ({state.program}) runs at {state.uri}, data in {state.data}")
+    say(f"The embedded database ({state.program}) runs at {state.address}, data in {state.data}")
 
 
 @db_app.command("stop")
@@ -58,7 +58,12 @@ def status(as_json: JsonOption = False) -> None:
     if config.mongo_uri:
         found["uri"] = mask_uri(config.mongo_uri.get_secret_value())
     elif state:
-        found |= {"uri": state.uri, "program": state.program, "pid": state.pid, "data": state.data}
+        found |= {
+            "uri": state.address,
+            "program": state.program,
+            "pid": state.pid,
+            "data": state.data,
+        }
     if found["running"]:
         with connect() as store:
             found["documents"] = {

@@ -26,7 +26,7 @@ def init(
     written = [
         *_copy_workflows(folder / "workflows"),
         _write(folder / "settings.yaml", _settings_text()),
-        _write(folder / "my_launchpad.yaml", _launchpad_text()),
+        _write_secret(folder / "my_launchpad.yaml", _launchpad_text()),
     ]
     for path in written:
         say(f"  {path}")
@@ -61,6 +61,15 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
+def _write_secret(path: Path, text: str) -> Path:
+    """As `_write`, readable by its owner alone."""
+    from voltscreen.store.embedded import write_private
+
+    if not path.exists():
+        write_private(path, text)
+    return path
+
+
 def _settings_text() -> str:
     """Every setting with its description and default, commented out."""
     from voltscreen.settings import ENV_PREFIX, FILE_NAME, Settings, default_home
@@ -85,13 +94,12 @@ def _launchpad_text() -> str:
     # `lpad` must find FireWorks' counters without the `lpad reset` that would empty a database.
     with connect(), contextlib.closing(open_launchpad()):
         config = settings()
-    if config.mongo_uri:
-        note = "# The connection string may hold a password: keep this file to yourself."
-    else:
-        note = (
-            "# The embedded database: `voltscreen db start` brings it up if it does not run. Its\n"
-            "# port stays the same while nobody else takes it; else delete this file and run\n"
-            "# `voltscreen init` again."
+    note = "# The connection string holds a password: keep this file to yourself."
+    if not config.mongo_uri:
+        note += (
+            "\n# The embedded database: `voltscreen db start` brings it up if it does not run.\n"
+            "# Its port stays the same while nobody else takes it; else delete this file and\n"
+            "# run `voltscreen init` again."
         )
     return (
         f"{note}\n"

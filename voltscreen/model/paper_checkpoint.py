@@ -101,8 +101,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Tensor, Tensor]:
             f"{path} holds more than tensors and plain values: it is not read, because "
             "unpickling it could run code"
         ) from None
-    except (RuntimeError, KeyError, TypeError, AttributeError, EOFError, ValueError) as error:
-        raise ModelError(f"{path} is not a CGCNN checkpoint: {error}") from None
+    except Exception as error:  # noqa: BLE001 - the loader of foreign bytes raises anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(f"{path} is not a CGCNN checkpoint: {reason}") from None
     return state, mean, std
 
 

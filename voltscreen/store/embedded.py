@@ -1,7 +1,9 @@
 """The embedded MongoDB server: a process of its own, shared by all processes of the user.
 
-`mongod` is used when it is on PATH, else SecantusDB, started by its own command line. Its data,
-log and state file lie in the folder `db` of the voltscreen home, readable by their owner alone.
+`mongod` is used when it is on PATH, else SecantusDB, started by its own command line. It listens
+on the loopback only and lets in one user, whose generated password stands in its state file. Its
+data, log and state file lie in the folder `db` of the voltscreen home, readable by their owner
+alone.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -17,7 +20,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from voltscreen.errors import DatabaseError, MissingPackageError
@@ -34,7 +37,8 @@ class ServerState:
     """A server that was started.
 
     pid, started: its process (see `ProcessId`); port: TCP port on 127.0.0.1; program: `mongod`
-    or `secantusd-py`; data: folder of its files.
+    or `secantusd-py`; data: folder of its files; password: of its user, empty while it lets
+    everybody in.
     """
 
     pid: int
@@ -42,10 +46,20 @@ class ServerState:
     port: int
     program: str
     data: str
+    password: str = field(default="", repr=False)
 
     @property
     def uri(self) -> str:
-        """Connection string."""
+        """Connection string, with the password."""
+        from voltscreen.store.users import USER
+
+        if not self.password:
+            return self.address
+        return f"mongodb://{USER}:{self.password}@{HOST}:{self.port}/?authSource=admin"
+
+    @property
+    def address(self) -> str:
+        """Connection string without user and password, to be shown."""
         return f"mongodb://{HOST}:{self.port}/"
 
     def is_ours(self) -> bool:
@@ -74,7 +88,7 @@ def start(home: Path) -> ServerState:
         DatabaseError: the program does not come up; the message holds the end of its log.
     """
     state = running(home)
-    if state is not None and _listens(state.port):
+    if state is not None and state.password and _listens(state.port):
         return state
     base = folder(home)
     try:
@@ -90,7 +104,7 @@ def start(home: Path) -> ServerState:
         if state is None:
             state = _launch(home)
         _wait_until_up(state, base)
-        return state
+        return state if state.password else _close_door(home, state)
 
 
 def stop(home: Path) -> bool:
@@ -126,20 +140,36 @@ def find_program() -> tuple[str, Path]:
     )
 
 
-def _command(program: str, path: Path, port: int, base: Path) -> list[str]:
+def _close_door(home: Path, state: ServerState) -> ServerState:
+    """Give a server that lets everybody in its user, and start it again for that user alone."""
+    from voltscreen.store.users import set_password
+
+    base = folder(home)
+    password = secrets.token_urlsafe(24)
+    set_password(state.uri, password)
+    _terminate(state)
+    _write_state(base, replace(state, password=password))
+    closed = _launch(home)
+    _wait_until_up(closed, base)
+    return closed
+
+
+def _command(program: str, path: Path, port: int, base: Path, *, closed: bool) -> list[str]:
     data = base / _DATA
     data.mkdir(mode=0o700, exist_ok=True)
+    auth = ["--auth"] if closed else []
     if program == "mongod":
         return [
             str(path), "--bind_ip", HOST, "--port", str(port), "--dbpath", str(data), "--quiet",
+            *auth,
         ]  # fmt: skip
     # An empty configuration of our own keeps a file lying elsewhere from having a say.
     config = base / "server.toml"
-    config.touch()
+    config.touch(mode=0o600)
     return [
         str(path), "--config", str(config), "--host", HOST, "--port", str(port),
         "--storage-path", str(data), "--sync-on-commit", "--standalone",
-        "--log-level", "WARNING",
+        "--log-level", "WARNING", *auth,
     ]  # fmt: skip
 
 
@@ -150,10 +180,11 @@ def _launch(home: Path) -> ServerState:
     old = _read_state(home)
     # The port of last time, so that a my_launchpad.yaml written then still fits.
     port = old.port if old is not None and _is_free(old.port) else _free_port()
+    password = "" if old is None else old.password
     log = os.open(base / _LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         process = subprocess.Popen(
-            _command(program, path, port, base),
+            _command(program, path, port, base, closed=bool(password)),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -169,8 +200,8 @@ def _launch(home: Path) -> ServerState:
     # Nobody will wait for it: a server is no child of the command that started it.
     process.returncode = 0
     identity = ProcessId.of(process.pid) or ProcessId(process.pid, "")
-    state = ServerState(process.pid, identity.started, port, program, str(base / _DATA))
-    _write_private(base / _STATE, json.dumps(asdict(state)))
+    state = ServerState(process.pid, identity.started, port, program, str(base / _DATA), password)
+    _write_state(base, state)
     return state
 
 
@@ -223,7 +254,11 @@ def _read_state(home: Path) -> ServerState | None:
         return None
 
 
-def _write_private(path: Path, text: str) -> None:
+def _write_state(base: Path, state: ServerState) -> None:
+    write_private(base / _STATE, json.dumps(asdict(state)))
+
+
+def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner reads, whole or not at all."""
     part = path.with_suffix(f".{os.getpid()}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -1,0 +1,1 @@
+"""Fuzzing of every reader of what a user or a download gives."""
