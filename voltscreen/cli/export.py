@@ -1,4 +1,4 @@
-"""Ranked candidates as files: CSV, JSON, Parquet, CIF bundle."""
+"""Ranked candidates as files: CSV, JSON, Parquet, CIF bundle, HTML report."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def writer_of(output: Path, *, cif: bool) -> Writer:
         ".csv": _write_csv,
         ".json": _write_json,
         ".parquet": _write_parquet,
+        ".html": _write_report,
         ".zip": _write_bundle,
     }
     try:
@@ -73,6 +74,15 @@ def _write_json(store: Store, query: ResultQuery, output: Path) -> int:
     text = json.dumps(flat_rows(rows), indent=2, ensure_ascii=False, default=str)
     output.write_text(text + "\n", encoding="utf-8")
     return len(rows)
+
+
+def _write_report(store: Store, query: ResultQuery, output: Path) -> int:
+    from voltscreen.report.pages import report_file
+    from voltscreen.report.summary import summarise
+
+    summary = summarise(store, query)
+    output.write_text(report_file(summary), encoding="utf-8")
+    return summary.total
 
 
 def _write_cifs(store: Store, query: ResultQuery, output: Path) -> int:

@@ -69,18 +69,26 @@ def show(
     ion: Annotated[
         list[str] | None, typer.Option("--ion", help="Only these ions' local voltages.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write the dossier as one HTML file instead.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Everything that is known of one structure: identity, voltages, local voltages."""
     from voltscreen.cli.dossier import print_dossier
     from voltscreen.ions import parse_ions
     from voltscreen.report.dossier import stored_dossier
+    from voltscreen.report.pages import dossier_file
     from voltscreen.store import connect
 
     ions = parse_ions(ion or [])
     with connect() as store:
         dossier = stored_dossier(store, structure)
-    if as_json:
+    if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(dossier_file(dossier), encoding="utf-8")
+        say(f"Wrote {html}")
+    elif as_json:
         print_json(dossier.model_dump(mode="json"))
     else:
         print_dossier(dossier, ions)
@@ -96,7 +104,7 @@ def export(
         typer.Option(
             "--output",
             "-o",
-            help="File: .csv, .json, .parquet or .zip (CIF files and a table); "
+            help="File: .csv, .json, .parquet, .html (report) or .zip (CIF files and a table); "
             "or a folder for CIF files.",
         ),
     ],
@@ -106,7 +114,7 @@ def export(
         bool, typer.Option("--cif", help="Write a CIF of each candidate into the folder.")
     ] = False,
 ) -> None:
-    """Write ranked candidates: a table, or their structures as CIF files."""
+    """Write ranked candidates: a table, an HTML report, or their structures as CIF files."""
     from voltscreen.cli.export import writer_of
     from voltscreen.store import connect
 

@@ -123,6 +123,15 @@ class Similar(Part):
     same_framework: bool = Field(description="by pymatgen's StructureMatcher")
 
 
+class TrainingHost(Part):
+    """A host of the model's training set near this one."""
+
+    host_id: str = Field(description="Materials Project id")
+    formula: str
+    distance: float = Field(description="in the model's feature space")
+    voltages: dict[str, float] = Field(description="by ion, label that the model was trained on, V")
+
+
 class Placed(Part):
     """A place in a campaign's ranking."""
 
@@ -146,6 +155,9 @@ class Dossier(Part):
     crystal: Crystal | None
     predictions: list[Predictions]
     known: dict[str, KnownVoltage] = Field(description="by ion, by the Materials Project")
+    nearest: list[TrainingHost] = Field(
+        default=[], description="training hosts that the model finds most like it, nearest first"
+    )
     similar: list[Similar]
     rankings: list[Placed]
     substitutions: list[SubstitutionDocument]
@@ -289,9 +301,8 @@ def _of_document(
     known: dict[str, KnownVoltage],
     refined: dict[str, list[Refined]],
 ) -> Predictions:
-    row = store.models.find_one({"_id": voltages.model_id}, {"name": 1, "card": 1}) or {}
     return Predictions(
-        model=_reference(voltages.model_id, row.get("name", voltages.model_id), row.get("card")),
+        model=model_reference(store, voltages.model_id),
         predicted_at=voltages.written_at,
         reason=voltages.reason,
         ions=[]
@@ -364,6 +375,12 @@ def _refined(store: Store, structure_id: str) -> dict[str, list[Refined]]:
             fields = {name: row.get(name) for name in Refined.model_fields}
             found.setdefault(row["ion"], []).append(Refined.model_validate(fields))
     return found
+
+
+def model_reference(store: Store, model_id: str) -> ModelReference:
+    """What is known of a model that the database holds."""
+    row = store.models.find_one({"_id": model_id}, {"name": 1, "card": 1}) or {}
+    return _reference(model_id, row.get("name", model_id), row.get("card"))
 
 
 def _reference(model_id: str, name: str, card: dict[str, Any] | None) -> ModelReference:
