@@ -14,8 +14,8 @@ ROOMS = [
     "cli", "web", "report", "campaign", "cluster", "explain", "screening", "train", "sources",
     "store", "potentials", "model", "graph", "structures",
 ]  # fmt: skip
-"""From the top floor down; settings, ions, process and errors are the ground floor."""
-GROUND_FLOOR = {"errors", "ions", "process", "settings", "__init__"}
+"""From the top floor down; the single modules are the ground floor."""
+GROUND_FLOOR = {"errors", "failpoints", "ions", "masking", "process", "settings", "__init__"}
 PACKAGE = Path(voltscreen.__file__).parent
 DATABASE_PACKAGES = {"pymongo", "bson", "gridfs", "fireworks"}
 WITHOUT_DATABASE = ["screening", "potentials", "model", "graph", "structures", "sources", "train"]

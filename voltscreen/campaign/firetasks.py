@@ -20,6 +20,7 @@ from voltscreen.campaign.register import register
 from voltscreen.campaign.spec import CampaignSpec, parse_spec
 from voltscreen.campaign.workflow import pending_fireworks
 from voltscreen.errors import CampaignError
+from voltscreen.failpoints import reach
 from voltscreen.model import VoltageModel, load_model
 from voltscreen.model.device import prepare
 from voltscreen.settings import settings
@@ -41,6 +42,7 @@ class IngestTask(FiretaskBase):  # type: ignore[misc]  # FireWorks has no type h
                 {"_id": spec.name},
                 {"$set": {"state": CampaignState.RUNNING, "started_at": now()}},
             )
+            reach("ingest.begun")
             ingest_campaign(store, spec)
 
 
@@ -53,7 +55,9 @@ class PlanTask(FiretaskBase):  # type: ignore[misc]
         with _stage(fw_spec, "plan") as store:
             campaign = get_campaign(store, fw_spec["campaign"])
             spec = parse_spec(campaign.spec)
+            reach("plan.begun")
             plan_campaign(store, spec.name, campaign.model_id, spec.batch.max_atoms)
+            reach("plan.done")
             return FWAction(detours=pending_fireworks(store, spec.name, campaign.model_id))
 
 
@@ -66,6 +70,7 @@ class PredictTask(FiretaskBase):  # type: ignore[misc]
     def run_task(self, fw_spec: dict[str, Any]) -> None:
         """Spec: campaign, batch, model."""
         with _stage(fw_spec, "predict") as store:
+            reach("claim.begun")
             path = model_file(store, fw_spec["model"], model_cache(settings().home))
             predict_batch(store, fw_spec["batch"], _loaded(str(path)), self.fw_id)
 
@@ -85,7 +90,9 @@ class RankTask(FiretaskBase):  # type: ignore[misc]
                     "or its ingest failed"
                 )
             spec: CampaignSpec = parse_spec(campaign.spec)
+            reach("rank.begun")
             counts = rank_campaign(store, spec, campaign.model_id)
+            reach("rank.written")
             reused = store.batches.find(
                 {"campaign": campaign.id, "kind": BatchKind.REUSED}, {"n_structures": 1}
             )

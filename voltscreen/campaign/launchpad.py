@@ -20,6 +20,7 @@ from fireworks.fw_config import ROCKET_STREAM_LOGLEVEL, STREAM_LOGLEVEL
 from fireworks.utilities.fw_utilities import get_fw_logger
 from pymongo import ReturnDocument
 
+from voltscreen.failpoints import reach
 from voltscreen.settings import Settings, settings
 from voltscreen.store.connection import server_uri
 
@@ -36,6 +37,7 @@ class VoltscreenLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks has no 
 
     def get_new_launch_id(self) -> int:
         """A new launch id."""
+        reach("claim.reserved")
         return self._draw("next_launch_id", 1)
 
     def _draw(self, counter: str, quantity: int) -> int:
@@ -86,6 +88,8 @@ class VoltscreenLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks has no 
 
         New Fireworks (of a detour) wait until the workflow names them.
         """
+        if any(wf.id_fw[i].state == "COMPLETED" for i in updated_ids if i >= 0):
+            reach("finish.launch")
         new = sorted((wf.id_fw[i] for i in updated_ids if i < 0), key=lambda fw: -int(fw.fw_id))
         if not new:
             super()._update_wf(wf, updated_ids)
@@ -97,8 +101,10 @@ class VoltscreenLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks has no 
         wf._reassign_ids(old_new)
         rows = [fw.to_db_dict() for fw in new]
         self.fireworks.insert_many([row | {"state": "WAITING"} for row in rows])
+        reach("finish.detours")
         # Writes the workflow with all its nodes, then is called again for the known ones.
         super()._update_wf(wf, [i for i in updated_ids if i >= 0])
+        reach("finish.waiting")
         ready = [row["fw_id"] for row in rows if row["state"] == "READY"]
         for start in range(0, len(ready), 100):
             self.fireworks.update_many(

@@ -13,6 +13,7 @@ from voltscreen.campaign.materials_project import (
     ingest_materials,
 )
 from voltscreen.campaign.spec import CampaignSpec
+from voltscreen.failpoints import reach
 from voltscreen.sources import candidates, fingerprint
 from voltscreen.sources.mp import MPClient, parse_query
 from voltscreen.store import Store
@@ -50,12 +51,15 @@ def ingest_campaign(
     news = _CampaignNews(store, name)
     chunks = ingest_source(store, spec.source.kind, spec.source.value, base, news)
     for number, chunk in enumerate(chunks, start=1):
+        reach("ingest.stored")
         store.batches.insert_one(
             _batch(name, number, BatchKind.INGESTED, chunk.ids, atoms=0).to_mongo()
         )
+        reach("ingest.noted")
         found += len(chunk.ids)
         if progress:
             progress(len(chunk.ids))
+    reach("ingest.read")
     store.campaigns.update_one(
         {"_id": name}, {"$set": {"source_fingerprint": mark, "notices": news.notices}}
     )
@@ -140,6 +144,7 @@ def plan_campaign(store: Store, name: str, model_id: str, max_atoms: int) -> int
         documents.append(_batch(name, number, BatchKind.PREDICT, ids, atoms))
     if documents:
         store.batches.insert_many([document.to_mongo() for document in documents])
+    reach("plan.written")
     store.batches.delete_many({"campaign": name, "kind": BatchKind.INGESTED})
     return len(fresh)
 

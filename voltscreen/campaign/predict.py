@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from voltscreen.errors import StructureError
+from voltscreen.failpoints import reach
 from voltscreen.model import CandidatePrediction, VoltageModel, predict_candidates
 from voltscreen.process import ProcessId
 from voltscreen.store import Store, unpack
@@ -48,13 +49,16 @@ def predict_batch(store: Store, batch_id: str, model: VoltageModel, fw_id: int |
     store.batches.update_one(
         {"_id": batch_id}, {"$set": {"state": BatchState.RUNNING, "fw_id": fw_id}}
     )
+    reach("predict.begun")
     state, error = BatchState.FAILED, None
     counts = {VoltageStatus.OK: 0, VoltageStatus.FAILED: 0}
     try:
         for ids in _chunks(batch.structure_ids):
             for status in _predict_chunk(store, ids, model):
                 counts[status] += 1
+            reach("write.chunk")
             store.batches.update_one({"_id": batch_id}, {"$set": _counted(counts)})
+        reach("write.batch")
         state = BatchState.DONE
     except BaseException as cause:
         error = f"{type(cause).__name__}: {cause}"
@@ -76,6 +80,7 @@ def predict_batch(store: Store, batch_id: str, model: VoltageModel, fw_id: int |
                 "$push": {"attempts": attempt.model_dump(exclude_none=True)},
             },
         )
+    reach("finish.batch")
 
 
 def _counted(counts: dict[VoltageStatus, int]) -> dict[str, int]:
@@ -92,6 +97,7 @@ def _predict_chunk(store: Store, ids: list[str], model: VoltageModel) -> Iterato
     }
     if len(done) < len(ids):
         documents = _predict(store, ids, model)
+        reach("predict.chunk")
         insert_new(store.voltages, [d for d in documents if d.structure_id not in done])
         done |= {document.structure_id: document.status for document in documents}
     yield from done.values()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from voltscreen.campaign.plan import campaign_members
 from voltscreen.campaign.spec import CampaignSpec
+from voltscreen.failpoints import reach
 from voltscreen.ions import working_ion
 from voltscreen.screening import RankedRow, RankInput, rank_candidates
 from voltscreen.store import Store
@@ -62,9 +63,11 @@ def _replace(store: Store, campaign: str, ion: str, documents: list[Row]) -> Non
     """A ranking in the place of the former one; its columns go first and come last."""
     drop_columns(store, campaign, ion)
     store.rankings.delete_many({"campaign": campaign, "ion": ion})
+    reach("rank.cleared")
     for start in range(0, len(documents), INSERT_CHUNK):
         store.rankings.insert_many(documents[start : start + INSERT_CHUNK], ordered=False)
     put_columns(store, campaign, ion, documents)
+    reach("rank.part")
 
 
 def _voltages(store: Store, spec: CampaignSpec, model_id: str) -> Iterator[Row]:

@@ -15,6 +15,7 @@ from voltscreen.explain.local_voltages import (
     oxygen_environments,
     site_voltages,
 )
+from voltscreen.failpoints import reach
 from voltscreen.model import IonPrediction, VoltageModel, predict_candidates
 from voltscreen.screening import (
     Proposal,
@@ -121,7 +122,9 @@ def _suggest(
             documents.append(SubstitutionDocument.from_mongo(row))
             continue
         document = _scored(store, campaign, parent, proposal, ion, model)
+        reach("substitute.scored")
         insert_new(store.substitutions, [document])
+        reach("substitute.written")
         documents.append(document)
     return documents
 
