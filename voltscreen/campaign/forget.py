@@ -34,6 +34,7 @@ def forget_campaign(store: Store, launchpad: VoltscreenLaunchPad, name: str) -> 
             launchpad.delete_wf(row["fw_id"])
     drop_columns(store, name)
     store.rankings.delete_many({"campaign": name})
+    store.environments.update_many({"campaigns": name}, {"$pull": {"campaigns": name}})
     store.batches.delete_many({"campaign": name})
     store.campaigns.delete_one({"_id": name})
     return True

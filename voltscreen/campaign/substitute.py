@@ -8,13 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voltscreen.campaign.plan import campaign_members
+from voltscreen.campaign.environments import ensure_environments
 from voltscreen.errors import CampaignError, StructureError
-from voltscreen.explain.local_voltages import (
-    element_medians,
-    oxygen_environments,
-    site_voltages,
-)
+from voltscreen.explain.environments import oxygen_environments
+from voltscreen.explain.statistics import Environment, site_statistics
 from voltscreen.failpoints import reach
 from voltscreen.model import IonPrediction, VoltageModel, predict_candidates
 from voltscreen.screening import (
@@ -83,8 +80,7 @@ def substitute_campaign(
             f"campaign {campaign!r} has no ranking for {ion}: finish it first with "
             f"voltscreen campaign run {campaign}"
         )
-    sites = site_voltages(store, campaign_members(store, campaign), ion, model.id)
-    voltages = element_medians(sites, sites.additive)
+    voltages = element_voltages(store, campaign, ion)
     documents: list[SubstitutionDocument] = []
     for key in ids:
         row = store.structures.find_one({"_id": key})
@@ -95,6 +91,16 @@ def substitute_campaign(
             progress(parent.document.formula)
         documents += _suggest(store, campaign, parent, ion, model, voltages, spec)
     return documents
+
+
+def element_voltages(store: Store, campaign: str, ion: str) -> ElementVoltages:
+    """Median additive local voltages of a campaign, by element and oxygen environment."""
+    model_id = ensure_environments(store, campaign, ion)
+    return {
+        (one.element, where is Environment.OXYGEN): (one.median, one.sites)
+        for where in (Environment.OXYGEN, Environment.OTHER)
+        for one in site_statistics(store, campaign, ion, model_id, environment=where)
+    }
 
 
 def _parent(document: StructureDocument, ion: str, model: VoltageModel) -> _Parent:

@@ -85,6 +85,11 @@ class Store:
         return self.database["voltages"]
 
     @property
+    def environments(self) -> Collection[Row]:
+        """`EnvironmentDocument`."""
+        return self.database["environments"]
+
+    @property
     def rankings(self) -> Collection[Row]:
         """`RankingDocument`."""
         return self.database["rankings"]

@@ -189,6 +189,10 @@ class CampaignDocument(Document):
         default_factory=dict,
         description="structures, predicted, reused, failed, when the campaign was last ranked",
     )
+    environments: dict[str, int] = Field(
+        default_factory=dict,
+        description="by ion, members whose sites are on record in `environments`",
+    )
     workflow_id: int | None = Field(default=None, description="FireWorks id of the last ingest")
     errors: list[dict[str, Any]] = Field(
         default_factory=list, description="stages that failed: {stage, batch, reason, at}"
@@ -312,6 +316,46 @@ class VoltageDocument(Document):
 def voltage_id(structure_id: str, model_id: str) -> str:
     """`_id` of the voltages of a structure by a model."""
     return f"{structure_id}:{model_id}"
+
+
+# --- environments ---------------------------------------------------------------------------
+
+
+class SiteGroup(Part):
+    """Sites of a host that are alike: same element, neighbours and local voltages (to 1 mV)."""
+
+    element: str
+    sites: list[int] = Field(description="indices in the host")
+    count: int = Field(description="number of these sites")
+    neighbors: dict[str, int] = Field(description="by element, among the twelve nearest")
+    oxygen: bool = Field(description="at least two O among the twelve (the paper's text)")
+    nearest_oxygen: bool = Field(description="the two nearest are both O (the paper's code)")
+    oxidation_state: float | None = Field(
+        default=None, description="formal, mean of the element, where charges balance"
+    )
+    additive: float = Field(description="local voltage, volt")
+    linear: float | None = Field(default=None, description="local voltage, volt")
+
+
+class EnvironmentDocument(Document):
+    """The sites of a host for one ion, what surrounds each and its local voltage."""
+
+    collection: ClassVar[str] = "environments"
+
+    id: str = Field(alias="_id", description="structure:model:ion")
+    campaigns: list[str] = Field(description="campaigns that the structure is a member of")
+    structure_id: str
+    model_id: str
+    ion: str
+    formula: str = Field(description="of the host")
+    elements: list[str] = Field(description="of the host")
+    bag: int = Field(description="0 to 31, by the structure's id; the bootstrap draws bags")
+    sites: list[SiteGroup]
+
+
+def environment_id(structure_id: str, model_id: str, ion: str) -> str:
+    """`_id` of the sites of a structure's host for an ion."""
+    return f"{structure_id}:{model_id}:{ion}"
 
 
 # --- rankings and models --------------------------------------------------------------------
@@ -472,6 +516,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     CampaignDocument,
     BatchDocument,
     VoltageDocument,
+    EnvironmentDocument,
     RankingDocument,
     RankingColumnsDocument,
     ModelDocument,

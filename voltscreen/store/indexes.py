@@ -34,6 +34,8 @@ INDEXES: dict[str, list[IndexModel]] = {
         _index("chemsys"),
         _index("elements"),
     ],
+    # the sites of a campaign or of a structure; elements are looked for among a campaign's
+    "environments": [_index("campaigns", "ion"), _index("structure_id", "ion")],
     # a ranking by rank, voltage or formula; other questions go to its columns
     "rankings": [
         _index("campaign", "ion", "rank"),

@@ -1,0 +1,51 @@
+"""A small ranked campaign, with an untrained model."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from tests.model.helpers import small_model
+from tests.screening.test_substitution import host
+from voltscreen.campaign.plan import ingest_campaign, plan_campaign
+from voltscreen.campaign.predict import predict_batch
+from voltscreen.campaign.rank import rank_campaign
+from voltscreen.campaign.register import register
+from voltscreen.campaign.spec import parse_spec
+from voltscreen.graph import INSERTION
+from voltscreen.model import save_model
+from voltscreen.store.documents import CampaignState
+
+METALS = ["Ti Ti Mn Mn", "V V Ni Ni", "Mn Mn Ni Ni", "Mn Mn Mn Mn", "Co Co Ni Ni", "Ni Ni Ni Ni"]
+
+
+@pytest.fixture
+def oxides(store, tmp_path):
+    """A ranked campaign of six oxides: its name and its model."""
+    crystals = [host(*metals.split()) for metals in METALS]
+    pd.DataFrame(
+        {
+            "material_id": [f"mp-{i}" for i in range(len(crystals))],
+            "lattice": [crystal.lattice.ravel() for crystal in crystals],
+            "atomic_numbers": [crystal.atomic_numbers.astype(int) for crystal in crystals],
+            "frac_coords": [crystal.frac_coords.ravel() for crystal in crystals],
+        }
+    ).to_parquet(tmp_path / "pool.parquet")
+    model = small_model(spec=INSERTION)
+    save_model(model, tmp_path / "small.safetensors")
+    spec = parse_spec(
+        {
+            "name": "c",
+            "ions": ["Mg"],
+            "source": {"parquet": str(tmp_path / "pool.parquet")},
+            "model": str(tmp_path / "small.safetensors"),
+        }
+    )
+    register(store, spec)
+    ingest_campaign(store, spec)
+    plan_campaign(store, "c", model.id, 10_000)
+    for row in list(store.batches.find({"campaign": "c"})):
+        predict_batch(store, row["_id"], model, None)
+    rank_campaign(store, spec, model.id)
+    store.campaigns.update_one({"_id": "c"}, {"$set": {"state": CampaignState.DONE}})
+    return "c", model
