@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from voltscreen.errors import FileFormatError, StructureError
 from voltscreen.ions import ION_SYMBOLS, parse_ions, working_ion
-from voltscreen.potentials.jobs import InsertionJob, TopotacticJob
+from voltscreen.potentials.jobs import InsertionJob, ShortLookJob, TopotacticJob
 from voltscreen.potentials.topotactic import held_ions
 from voltscreen.sources.parquet import ParquetRows, read_table
 from voltscreen.structures import (
@@ -69,25 +69,27 @@ class IonChoice:
 
 
 def insertion_jobs(
-    parquet: Path, hosts: Path | None, limit: int | None, choice: IonChoice
-) -> FoundJobs[InsertionJob]:
+    parquet: Path, hosts: Path | None, limit: int | None, choice: IonChoice, *, relaxed: bool
+) -> FoundJobs[InsertionJob | ShortLookJob]:
     """Hosts of a table of candidates whose voids are to be filled.
 
     Args:
+        relaxed: take the first steps of the relaxation, too.
         parquet: candidates. hosts: CSV or table of labels with host_id and, where there,
         removed and ions; None takes every structure as it is.
 
     Raises:
         FileFormatError: a file that cannot be read, or a host that the table lacks.
     """
-    found = FoundJobs[InsertionJob]()
+    found = FoundJobs[InsertionJob | ShortLookJob]()
+    kind = ShortLookJob if relaxed else InsertionJob
     for pick, item in _picked(parquet, hosts, limit):
         try:
             host = _host(pick, item)
         except StructureError as error:
             found.refused.append(str(error))
         else:
-            found.jobs.append(InsertionJob(pick.host_id, host, choice.of(pick), pick.removed))
+            found.jobs.append(kind(pick.host_id, host, choice.of(pick), pick.removed))
     return found
 
 

@@ -69,6 +69,12 @@ def label(
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of that draw.")] = 0,
+    relaxed: Annotated[
+        bool,
+        typer.Option(
+            "--relaxed", help="Take the first steps of the relaxation, too; about ten times slower."
+        ),
+    ] = False,
     batch: Annotated[int, BATCH] = 64,
     workers: Annotated[int, WORKERS] = 1,
     device: Annotated[str | None, DEVICE] = None,
@@ -86,8 +92,8 @@ def label(
         raise VoltscreenError("give --ions or --ions-per-host, not both")
     choice = IonChoice(parse_ions(ions or []), ions_per_host, seed)
     _label(
-        lambda: insertion_jobs(parquet, hosts, limit, choice), hosts or parquet, output, batch,
-        workers, device,
+        lambda: insertion_jobs(parquet, hosts, limit, choice, relaxed=relaxed), hosts or parquet,
+        output, batch, workers, device,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,20 @@ class Evaluation:
     crystal: NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class Forces:
+    """Energy of one structure of n atoms and how it changes.
+
+    energy: eV, of the whole cell. forces: (n, 3) float64, eV/angstrom.
+    strain_gradient: (3, 3) float64, eV, symmetric: derivative of the energy by the strain e of a
+    cell whose rows become rows @ (1 + e); divided by the volume it is the stress.
+    """
+
+    energy: float
+    forces: NDArray[np.float64]
+    strain_gradient: NDArray[np.float64]
+
+
 class ChgnetPotential:
     """CHGNet, loaded once, on one device.
 
@@ -77,6 +92,8 @@ class ChgnetPotential:
             self._model = CHGNet.load(
                 model_name=WEIGHTS, use_device=str(self.device), verbose=False
             ).eval()
+        # Derivatives are taken by places and strains alone.
+        self._model.requires_grad_(requires_grad=False)
 
     def graph(self, structure: PackedStructure) -> CrystalGraph:
         """The graph of a structure, for `evaluate` and `with_last_atom`.
@@ -119,6 +136,57 @@ class ChgnetPotential:
         """
         graphs = [self.graph(structure) for structure in structures]
         return [item.energy for item in self.evaluate(graphs)]
+
+    def forces(self, graphs: Sequence[CrystalGraph]) -> list[Forces]:
+        """Energies, forces and strain gradients, in the order of the graphs.
+
+        CHGNet's own call keeps the graph of the derivatives for a training; without it a step of
+        a relaxation takes less than half of the time.
+
+        Raises:
+            StructureError: the potential gives a number that is not finite.
+        """
+        found: list[Forces] = []
+        for batch in _batches(graphs, _ATOMS_AT_ONCE[self.device.type]):
+            found.extend(self._force_pass(batch))
+        if not all(np.isfinite(item.energy) and np.isfinite(item.forces).all() for item in found):
+            raise StructureError("CHGNet gives an energy or a force that is not finite")
+        return found
+
+    def _force_pass(self, graphs: Sequence[CrystalGraph]) -> list[Forces]:
+        import torch
+        from chgnet.model.model import BatchedGraph
+
+        with warnings.catch_warnings():
+            # CHGNet makes numbers of volumes that carry a derivative, and needs none.
+            warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
+            batched = BatchedGraph.from_graphs(
+                [graph.to(str(self.device)) for graph in graphs],
+                bond_basis_expansion=self._model.bond_basis_expansion,
+                angle_basis_expansion=self._model.angle_basis_expansion,
+                compute_stress=True,
+            )
+        # The composition's part of the energy does not depend on places: added below.
+        answer = self._model._compute(batched, return_site_energies=True)  # noqa: SLF001
+        energies = [sites.sum() for sites in answer["site_energies"]]
+        wanted = [*batched.atom_positions, *batched.strains]
+        gradients = torch.autograd.grad(torch.stack(energies).sum(), wanted)
+        composition: Any = self._model.composition_model
+        shifts = composition.get_site_energies(graphs)
+        return [
+            Forces(
+                float(sites.detach().double().sum() + shift.double().sum()),
+                -slope.double().cpu().numpy(),
+                0.5 * (strain + strain.T).double().cpu().numpy(),
+            )
+            for sites, shift, slope, strain in zip(
+                answer["site_energies"],
+                shifts,
+                gradients[: len(graphs)],
+                gradients[len(graphs) :],
+                strict=True,
+            )
+        ]
 
     def _pass(self, graphs: Sequence[CrystalGraph]) -> list[Evaluation]:
         import torch

@@ -11,8 +11,10 @@ from voltscreen.potentials.label_table import (
     LabelKind,
     failed_row,
     insertion_row,
+    short_look_row,
     topotactic_row,
 )
+from voltscreen.potentials.short_look import short_looks
 from voltscreen.potentials.topotactic import topotactic_voltages
 from voltscreen.structures import PackedStructure
 
@@ -73,6 +75,35 @@ class InsertionJob:
         }
         try:
             return head | insertion_row(insertion_energies(potential, self.structure, self.ions))
+        except StructureError as error:
+            return head | failed_row(str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class ShortLookJob:
+    """Short looks at a host, one an ion; fields as in `InsertionJob`."""
+
+    kind: ClassVar[LabelKind] = LabelKind.RELAXED
+
+    host_id: str
+    structure: PackedStructure
+    ions: tuple[str, ...]
+    removed: str | None = None
+
+    @property
+    def name(self) -> tuple[str, str | None]:
+        """Id and what was removed."""
+        return self.host_id, self.removed
+
+    def row(self, potential: ChgnetPotential) -> dict[str, object]:
+        """Compute; a host that cannot be computed gives a row with the reason."""
+        head = {
+            "host_id": self.host_id,
+            "removed": self.removed,
+            "n_atoms": len(self.structure),
+        }
+        try:
+            return head | short_look_row(short_looks(potential, self.structure, self.ions))
         except StructureError as error:
             return head | failed_row(str(error))
 

@@ -12,11 +12,15 @@ import pyarrow.parquet as pq
 
 from voltscreen.errors import FileFormatError
 from voltscreen.potentials.insertion import HostLabels
+from voltscreen.potentials.short_look import ShortLook
 from voltscreen.potentials.topotactic import TopotacticLabels
 
 PART_PATTERN = "labels-*.parquet"
 
 ION_COLUMNS = ("insertion_energy", "ion_site_energy", "host_shift", "moment_change")
+SHORT_LOOK_COLUMNS = (
+    "ion_force", "host_force", "pressure", "volume_change", "shift", "end_force",
+)  # fmt: skip
 
 
 class LabelKind(StrEnum):
@@ -26,6 +30,8 @@ class LabelKind(StrEnum):
     """Of hosts: the energy of one ion in the largest void."""
     TOPOTACTIC = "topotactic"
     """Of structures that hold ions: the voltage against themselves without them."""
+    RELAXED = "relaxed"
+    """Of hosts: one ion in the largest void, and the first steps of its relaxation."""
 
 
 SCHEMAS = {
@@ -60,6 +66,22 @@ SCHEMAS = {
             ("error", pa.string()),  # why the structure, or an ion of it, has no label, or null
         ]
     ),
+    LabelKind.RELAXED: pa.schema(
+        [
+            ("host_id", pa.string()),
+            ("removed", pa.string()),  # element taken out of the structure of that id, or null
+            ("n_atoms", pa.int32()),  # of the host
+            ("ions", pa.list_(pa.string())),  # the next columns have an entry for each
+            ("energies", pa.list_(pa.list_(pa.float32()))),  # eV, at each force evaluation
+            ("ion_force", pa.list_(pa.float32())),  # eV/angstrom
+            ("host_force", pa.list_(pa.float32())),  # eV/angstrom
+            ("pressure", pa.list_(pa.float32())),  # eV/angstrom^3
+            ("volume_change", pa.list_(pa.float32())),  # relative
+            ("shift", pa.list_(pa.float32())),  # angstrom
+            ("end_force", pa.list_(pa.float32())),  # eV/angstrom
+            ("error", pa.string()),  # why the host, or an ion in it, has no label, or null
+        ]
+    ),
 }
 
 
@@ -91,6 +113,17 @@ def topotactic_row(labels: TopotacticLabels) -> dict[str, object]:
         "host_energy": [label.host_energy for label in labels.ions],
         "voltage": [label.voltage for label in labels.ions],
         "error": "; ".join(f"{reason}: without {ion}" for ion, reason in labels.failed.items())
+        or None,
+    }
+
+
+def short_look_row(looks: Sequence[ShortLook]) -> dict[str, object]:
+    """What the table says of a host that a short look was taken at."""
+    return {
+        "ions": [look.ion for look in looks],
+        "energies": [list(look.energies) for look in looks],
+        **{name: [getattr(look, name) for look in looks] for name in SHORT_LOOK_COLUMNS},
+        "error": "; ".join(f"{look.failure}: with {look.ion}" for look in looks if look.failure)
         or None,
     }
 

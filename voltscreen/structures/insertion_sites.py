@@ -35,9 +35,10 @@ WINDOW = 0.05
 CROWDING_RANGE = 0.5
 """Angstrom; voids closer than this share one weight, for a rattled symmetric void is many."""
 
-_ANIONS = (7, 8, 9, 16, 17, 34, 35, 52, 53)
+ANIONS = (7, 8, 9, 16, 17, 34, 35, 52, 53)
+"""Atomic numbers; all other atoms count as closer than they are."""
 _MARGIN_BY_NUMBER = np.full(119, CATION_MARGIN)
-_MARGIN_BY_NUMBER[list(_ANIONS)] = 0.0
+_MARGIN_BY_NUMBER[list(ANIONS)] = 0.0
 
 _JITTER = 1e-6  # angstrom
 _COINCIDENT = 1e-3  # angstrom, vertices closer than this are one

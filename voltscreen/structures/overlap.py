@@ -59,3 +59,9 @@ def refuse_overlap(structure: PackedStructure) -> None:
             f"overlapping atoms: sites {i} ({first}) and {j} ({second}) are "
             f"{distance:.3f} angstrom apart"
         )
+
+
+def closest_distance(structure: PackedStructure, radius: float = 5.0) -> float:
+    """Angstrom between the two nearest atoms, images included; `radius` where none is nearer."""
+    spacing = 1.0 / np.linalg.norm(np.linalg.inv(structure.lattice), axis=0)
+    return float(_closest_pair(structure.lattice, structure.frac_coords, spacing, radius)[0])
