@@ -51,6 +51,16 @@ class Settings(BaseSettings):
     connect_timeout: float = Field(
         default=10.0, gt=0, le=600, description="seconds to wait for MongoDB before giving up"
     )
+    patience: float = Field(
+        default=900.0,
+        ge=0,
+        description="seconds that a worker waits for a MongoDB that went away before it leaves",
+    )
+    spool: Path | None = Field(
+        default=None,
+        description="folder for the results of workers that cannot reach MongoDB; home/spool "
+        "when empty",
+    )
     threads: int = Field(
         default=1, ge=1, le=1024, description="CPU threads of the network in one worker process"
     )

@@ -10,11 +10,13 @@ import pytest
 
 from tests.model.helpers import random_crystal
 from voltscreen.campaign import control
+from voltscreen.campaign.liveness import Liveness
 from voltscreen.campaign.plan import campaign_members, ingest_campaign, plan_campaign
 from voltscreen.campaign.register import register
 from voltscreen.campaign.spec import parse_spec
 from voltscreen.campaign.status import campaign_status, failures
-from voltscreen.campaign.worker import WorkerId, parse_worker_name, work
+from voltscreen.campaign.worker import work
+from voltscreen.campaign.worker_id import WorkerId, parse_worker_name
 from voltscreen.errors import CampaignError
 from voltscreen.model import load_model, predict_candidates
 from voltscreen.process import ProcessId
@@ -248,11 +250,11 @@ def test_a_launch_of_a_dead_process_is_lost_and_of_a_living_one_is_not(
     alive = WorkerId(socket.gethostname(), ProcessId.current())
     firework, _ = launchpad.checkout_fw(FWorker(name=alive.name), str(tmp_path))
     row = launchpad.fireworks.find_one({"fw_id": firework.fw_id})
-    assert not control.is_lost(launchpad, row)
+    assert not Liveness(launchpad).judge([row])[firework.fw_id].lost
     assert control.resume(store, launchpad, "c").lost == 0
     dead = WorkerId(alive.host, ProcessId(alive.process.pid, "1"))
     launchpad.launches.update_many({}, {"$set": {"fworker.name": dead.name}})
-    assert control.is_lost(launchpad, row)
+    assert Liveness(launchpad).judge([row])[firework.fw_id].lost
     assert control.resume(store, launchpad, "c").lost == 1
     work("c")
     assert campaign_status(store, "c").state is CampaignState.DONE

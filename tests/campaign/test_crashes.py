@@ -11,7 +11,8 @@ import pytest
 from tests.campaign.test_campaign import pool, spec_of
 from voltscreen.campaign import control
 from voltscreen.campaign.status import campaign_status
-from voltscreen.campaign.worker import WorkerId, work
+from voltscreen.campaign.worker import work
+from voltscreen.campaign.worker_id import WorkerId
 from voltscreen.process import ProcessId
 from voltscreen.store.documents import CampaignState
 

@@ -132,7 +132,7 @@ def test_sigterm_lets_the_batch_in_hand_finish(run, store, shared_data, tmp_path
         time.sleep(0.02)
     worker.send_signal(signal.SIGTERM)
     _, said = worker.communicate(timeout=60)
-    assert worker.returncode == 0
+    assert worker.returncode == 5
     assert "stopped as asked" in said
     assert store.batches.count_documents({"state": "running"}) == 0
     assert store.batches.count_documents({"state": "ready"}) > 0

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from voltscreen.campaign import mend
 from voltscreen.campaign.launchpad import VoltscreenLaunchPad
+from voltscreen.campaign.liveness import Liveness
 from voltscreen.campaign.materials_project import foreseen
 from voltscreen.campaign.plan import ingest_campaign, plan_campaign, source_is_unchanged
+from voltscreen.campaign.reconcile import free
 from voltscreen.campaign.register import register
 from voltscreen.campaign.spec import CampaignSpec, parse_spec
-from voltscreen.campaign.worker import HEARTBEAT_SECONDS, parse_worker_name
 from voltscreen.campaign.workflow import (
     FINISHED_STATES,
     campaign_workflow,
@@ -24,10 +23,7 @@ from voltscreen.campaign.workflow import (
 from voltscreen.errors import CampaignError
 from voltscreen.sources import estimate
 from voltscreen.store import Store, get_campaign
-from voltscreen.store.documents import BatchState, CampaignDocument, CampaignState
-
-LOST_AFTER = timedelta(seconds=6 * HEARTBEAT_SECONDS)
-"""A launch whose heart did not beat for that long is lost, on whatever machine it was."""
+from voltscreen.store.documents import CampaignDocument, CampaignState
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +136,19 @@ def resume(store: Store, launchpad: VoltscreenLaunchPad, name: str) -> Resumed:
     rows = list(
         launchpad.fireworks.find(
             {"spec.campaign": name, "state": {"$in": ["RUNNING", "RESERVED", "FIZZLED"]}},
-            {"fw_id": 1, "state": 1, "launches": 1, "spec.batch": 1},
+            {
+                "fw_id": 1,
+                "state": 1,
+                "launches": 1,
+                "claim": 1,
+                "spec.batch": 1,
+                "spec.campaign": 1,
+            },
         )
     )
     running = [row for row in rows if row["state"] != "FIZZLED"]
-    lost = [row for row in running if is_lost(launchpad, row)]
+    verdicts = Liveness(launchpad).judge(running)
+    lost = [row for row in running if verdicts[row["fw_id"]].lost]
     failed = [row for row in rows if row["state"] == "FIZZLED"]
     living = [row for row in running if row not in lost]
     if all("batch" in row["spec"] for row in living):
@@ -159,12 +163,7 @@ def resume(store: Store, launchpad: VoltscreenLaunchPad, name: str) -> Resumed:
     else:
         rerun = [*lost, *failed]
     for row in rerun:
-        if "batch" in row["spec"]:
-            store.batches.update_one(
-                {"_id": row["spec"]["batch"], "state": {"$ne": BatchState.DONE}},
-                {"$set": {"state": BatchState.READY}},
-            )
-        launchpad.rerun_fw(row["fw_id"])
+        free(launchpad, row)
     if not living:
         _plan_again(store, launchpad, campaign)
     mend.agree(launchpad, name)
@@ -193,29 +192,7 @@ def _plan_again(store: Store, launchpad: VoltscreenLaunchPad, campaign: Campaign
             continued_workflow(store, campaign.id, campaign.model_id),
         )  # fmt: skip
     elif ingest is not None and ingest["state"] == "COMPLETED":
-        launchpad.rerun_fw(ingest["fw_id"])
-
-
-def is_lost(launchpad: VoltscreenLaunchPad, row: dict[str, Any]) -> bool:
-    """Whether nobody works a running Firework any more.
-
-    A worker of this machine is asked for by its process, others by their heartbeat.
-
-    Args:
-        row: of the collection `fireworks`.
-    """
-    # By Firework, not by the Firework's own list: that one is written after the launch.
-    launch = launchpad.launches.find_one(
-        {"fw_id": row["fw_id"]}, {"fworker": 1, "state_history": 1}, sort=[("launch_id", -1)]
-    )
-    if launch is None:
-        return True
-    worker = parse_worker_name(launch["fworker"]["name"])
-    if worker and worker.host == socket.gethostname():
-        return not worker.process.is_alive()
-    stamps = [entry.get("updated_on") for entry in launch["state_history"]]
-    last = max((_utc(stamp) for stamp in stamps if stamp), default=None)
-    return last is None or datetime.now(UTC) - last > LOST_AFTER
+        launchpad.ready_again(ingest["fw_id"])
 
 
 def cancel(store: Store, launchpad: VoltscreenLaunchPad, name: str) -> int:
@@ -234,9 +211,3 @@ def cancel(store: Store, launchpad: VoltscreenLaunchPad, name: str) -> int:
         if row["state"] != "RUNNING":
             launchpad.defuse_fw(row["fw_id"])
     return sum(row["state"] != "RUNNING" for row in rows)
-
-
-def _utc(stamp: Any) -> datetime:
-    """FireWorks writes naive UTC, as dates or as text."""
-    moment = stamp if isinstance(stamp, datetime) else datetime.fromisoformat(str(stamp))
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

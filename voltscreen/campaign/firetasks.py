@@ -12,14 +12,17 @@ from typing import Any
 
 from fireworks import FiretaskBase, FWAction
 from fireworks.utilities.fw_utilities import explicit_serialize
+from pymongo.errors import ConnectionFailure
 
 from voltscreen.campaign.plan import ingest_campaign, plan_campaign
 from voltscreen.campaign.predict import model_cache, predict_batch
 from voltscreen.campaign.rank import rank_campaign
 from voltscreen.campaign.register import register
+from voltscreen.campaign.shift import BatchEnd, Shift
 from voltscreen.campaign.spec import CampaignSpec, parse_spec
+from voltscreen.campaign.spool import spool_folder
 from voltscreen.campaign.workflow import pending_fireworks
-from voltscreen.errors import CampaignError
+from voltscreen.errors import CampaignError, DatabaseError
 from voltscreen.failpoints import reach
 from voltscreen.model import VoltageModel, load_model
 from voltscreen.model.device import prepare
@@ -65,14 +68,25 @@ class PlanTask(FiretaskBase):  # type: ignore[misc]
 class PredictTask(FiretaskBase):  # type: ignore[misc]
     """Predict the structures of a batch and write their voltages."""
 
-    fw_id: int | None = None  # set by FireWorks, because the spec asks for it
+    # Set by FireWorks, because the spec asks for it.
+    fw_id: int | None = None
+    launchpad: Any = None
 
     def run_task(self, fw_spec: dict[str, Any]) -> None:
         """Spec: campaign, batch, model."""
         with _stage(fw_spec, "predict") as store:
             reach("claim.begun")
             path = model_file(store, fw_spec["model"], model_cache(settings().home))
-            predict_batch(store, fw_spec["batch"], _loaded(str(path)), self.fw_id)
+            shift: Shift | None = getattr(self.launchpad, "shift", None)
+            end = predict_batch(store, fw_spec["batch"], _loaded(str(path)), self.fw_id, shift)
+            if shift is not None:
+                # What follows is the worker's affair: its LaunchPad asks when the launch ends.
+                shift.last_end = end
+            elif end is BatchEnd.SPOOLED:
+                raise DatabaseError(
+                    f"MongoDB stayed away; the results are in {spool_folder()}: "
+                    f"voltscreen campaign recover {spool_folder()}"
+                )
 
 
 @explicit_serialize
@@ -126,7 +140,10 @@ def _stage(fw_spec: dict[str, Any], stage: str) -> Iterator[Store]:
                 "reason": f"{type(error).__name__}: {error}",
                 "at": now(),
             }
-            store.campaigns.update_one({"_id": fw_spec["campaign"]}, {"$push": {"errors": note}})
+            if not isinstance(error, ConnectionFailure):
+                store.campaigns.update_one(
+                    {"_id": fw_spec["campaign"]}, {"$push": {"errors": note}}
+                )
             raise
 
 

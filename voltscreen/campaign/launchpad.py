@@ -1,25 +1,35 @@
 """FireWorks' LaunchPad on voltscreen's database.
 
-Two things differ from FireWorks' own, both about servers and crashes:
+What differs from FireWorks' own is about servers and crashes:
 
 - ids are taken from the image AFTER the increment: the embedded server may return a stale
   image from before it when several processes draw at once, and two launches would share an id;
 - a workflow is written before its Fireworks are ready, so that a process that dies in between
-  leaves nothing that a worker could check out without finding its workflow.
+  leaves nothing that a worker could check out without finding its workflow;
+- a Firework that is checked out says by whom, before its launch is written;
+- the lock of a workflow has an owner, and one that a dead process left is broken (`lock`);
+- a launch whose database went away waits for it, and one that its worker hands back is not done.
 
 Documents are FireWorks' own, so that `lpad` reads and writes the same database.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from datetime import UTC, datetime
+from typing import Any
 
-from fireworks import Firework, LaunchPad, Workflow
+from fireworks import Firework, FWAction, FWorker, LaunchPad, Workflow
 from fireworks.fw_config import ROCKET_STREAM_LOGLEVEL, STREAM_LOGLEVEL
 from fireworks.utilities.fw_utilities import get_fw_logger
 from pymongo import ReturnDocument
+from pymongo.errors import ConnectionFailure
 
+from voltscreen.campaign.lock import WorkflowLock
+from voltscreen.campaign.shift import BatchEnd, Shift
+from voltscreen.errors import DatabaseError
 from voltscreen.failpoints import reach
 from voltscreen.settings import Settings, settings
 from voltscreen.store.connection import server_uri
@@ -28,8 +38,19 @@ _COUNTER = -1
 """`_id` of the document that FireWorks draws ids from."""
 
 
+class DatabaseGone(BaseException):
+    """The database stays away: the launch stays as it is.
+
+    No `Exception`, because FireWorks takes those for failures of the Firework and writes them down.
+    """
+
+
 class VoltscreenLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks has no type hints
-    """FireWorks' LaunchPad with safe ids and safe order of writes."""
+    """FireWorks' LaunchPad with safe ids, safe order of writes, and safe ends of launches."""
+
+    shift: Shift | None = None
+    """Of the worker that uses this LaunchPad; None elsewhere."""
+    _claimant: FWorker | None = None
 
     def get_new_fw_id(self, quantity: int = 1) -> int:
         """First of `quantity` new Firework ids."""
@@ -111,6 +132,113 @@ class VoltscreenLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks has no 
                 {"fw_id": {"$in": ready[start : start + 100]}, "state": "WAITING"},
                 {"$set": {"state": "READY"}},
             )
+
+    # --- checking out ---------------------------------------------------------------------
+
+    def checkout_fw(self, fworker: FWorker, *args: Any, **options: Any) -> Any:
+        """Take a Firework that is ready; see FireWorks' own."""
+        self._claimant = fworker
+        try:
+            return super().checkout_fw(fworker, *args, **options)
+        finally:
+            self._claimant = None
+
+    def _get_a_fw_to_run(
+        self, query: Any = None, fw_id: int | None = None, checkout: bool = True
+    ) -> Any:
+        """The next Firework; checked out, it carries a claim until its launch is written."""
+        if not checkout or self._claimant is None:
+            return super()._get_a_fw_to_run(query, fw_id, checkout)
+        wanted = {**(query or {}), "state": "READY"}
+        if fw_id:
+            wanted = {"fw_id": fw_id, "state": {"$in": ["READY", "RESERVED"]}}
+        now = datetime.now(UTC)
+        claim = {
+            "worker": self._claimant.name,
+            "job": self._claimant.env.get("job"),
+            "at": now,
+        }
+        row = self.fireworks.find_one_and_update(
+            wanted,
+            {"$set": {"state": "RESERVED", "updated_on": now, "claim": claim}},
+            projection={"fw_id": 1},
+            sort=[("spec._priority", -1)],
+            return_document=ReturnDocument.AFTER,
+        )
+        # Reads the one that is reserved now, and puts aside what cannot be read.
+        return super()._get_a_fw_to_run(query, row["fw_id"]) if row else None
+
+    # --- ending a launch ------------------------------------------------------------------
+
+    def complete_launch(
+        self, launch_id: int, action: FWAction | None = None, state: str = "COMPLETED"
+    ) -> Any:
+        """End a launch, or hand it back where its worker said so or its database was away.
+
+        Raises:
+            DatabaseGone: the database stays away, and a worker asked.
+        """
+        end = self.shift.last_end if self.shift else None
+        # FireWorks calls this from its except clause when a Firetask failed.
+        failure = sys.exc_info()[1]
+        hand_back = end is BatchEnd.HANDED_BACK or (
+            self.shift is not None and isinstance(failure, (ConnectionFailure, DatabaseError))
+        )
+        if end is BatchEnd.SPOOLED:
+            raise DatabaseGone
+        while True:
+            try:
+                if hand_back:
+                    return self.hand_back(launch_id)
+                return super().complete_launch(launch_id, action, state)
+            except ConnectionFailure:
+                if self.shift is None:
+                    raise
+                if not self.shift.wait_for_database(self.connection):
+                    raise DatabaseGone from None
+
+    def hand_back(self, launch_id: int) -> None:
+        """Make the Firework of a launch ready again."""
+        for row in self.fireworks.find({"launches": launch_id}, {"fw_id": 1}):
+            self.ready_again(row["fw_id"])
+
+    def ready_again(self, fw_id: int) -> None:
+        """Run a Firework again: its launches are put by, and its children wait for it anew."""
+        with self.locked(fw_id):
+            self.ready_again_locked(fw_id)
+
+    def ready_again_locked(self, fw_id: int) -> None:
+        """As `ready_again`; must be called with the lock held."""
+        workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
+        self._update_wf(workflow, sorted(workflow.rerun_fw(fw_id)))
+        # Or its worker, if it lives after all, would go on to call it alive.
+        self.launches.update_many(
+            {"fw_id": fw_id, "state": {"$in": ["RUNNING", "RESERVED"]}},
+            {"$set": {"state": "ARCHIVED"}},
+        )
+
+    def ping_launch(self, *args: Any, **options: Any) -> None:
+        """Say that a launch is alive; a beat missed while the database is away is no harm."""
+        with contextlib.suppress(ConnectionFailure):
+            super().ping_launch(*args, **options)
+
+    # --- the lock of a workflow -----------------------------------------------------------
+
+    def locked(self, fw_id: int) -> WorkflowLock:
+        """Hold the lock of the workflow of a Firework."""
+        return WorkflowLock(self.workflows, fw_id)
+
+    def _refresh_wf(self, fw_id: int) -> None:
+        """Bring a workflow in line with one of its Fireworks."""
+        try:
+            with self.locked(fw_id):
+                workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
+                self._update_wf(workflow, workflow.refresh(fw_id))
+        except ConnectionFailure:
+            # FireWorks would call the Firework a failure as soon as the database is back.
+            raise
+        except Exception:  # noqa: BLE001  # FireWorks meets it again and writes it down
+            super()._refresh_wf(fw_id)
 
     def close(self) -> None:
         """Close the connection."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from fireworks.core.launchpad import WFLock
-
 from voltscreen.campaign.launchpad import VoltscreenLaunchPad
 
 LOCK_SECONDS = 15.0
@@ -66,7 +64,7 @@ def agree(launchpad: VoltscreenLaunchPad, name: str) -> None:
     """Bring the states that the workflows hold in line with their Fireworks, and wake children."""
     for workflow in workflows(launchpad, name):
         first = workflow["nodes"][0]
-        with WFLock(launchpad, first):
+        with launchpad.locked(first):
             states = {
                 row["fw_id"]: row["state"]
                 for row in launchpad.fireworks.find(

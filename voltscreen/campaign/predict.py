@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import math
-import resource
-import socket
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from voltscreen.campaign.shift import BatchEnd, Shift
+from voltscreen.campaign.writer import BatchWriter
 from voltscreen.errors import StructureError
 from voltscreen.failpoints import reach
 from voltscreen.model import CandidatePrediction, VoltageModel, predict_candidates
-from voltscreen.process import ProcessId
-from voltscreen.store import Store, unpack
-from voltscreen.store.connection import find_by_ids, insert_new
+from voltscreen.store import Store, load_structures, unpack
+from voltscreen.store.connection import find_by_ids
 from voltscreen.store.documents import (
-    Attempt,
     BatchDocument,
-    BatchState,
     IonVoltage,
     StructureDocument,
     VoltageDocument,
     VoltageStatus,
-    now,
     voltage_id,
 )
 from voltscreen.structures import PackedStructure
@@ -36,77 +31,82 @@ CHUNK = 200
 that was cut off and worked again gives the same numbers to the last bit."""
 
 
-def predict_batch(store: Store, batch_id: str, model: VoltageModel, fw_id: int | None) -> None:
+def predict_batch(
+    store: Store,
+    batch_id: str,
+    model: VoltageModel,
+    fw_id: int | None,
+    shift: Shift | None = None,
+) -> BatchEnd:
     """Predict what the batch still lacks, write it, and mark the batch.
 
-    An exception marks the batch as failed, with the reason, and goes on up.
+    Once it has begun it does not need the database: what cannot be written goes to a spool file,
+    and from there to the database when it is back. An exception marks the batch as failed, with
+    the reason, and goes on up.
+
+    Args:
+        shift: of the worker; without one the batch may take as long as it likes.
+
+    Returns:
+        How it ended.
     """
     row = store.batches.find_one({"_id": batch_id})
     if row is None:
         raise LookupError(f"there is no batch {batch_id}: its campaign was deleted")
     batch = BatchDocument.from_mongo(row)
-    started, clock = now(), time.monotonic()
-    store.batches.update_one(
-        {"_id": batch_id}, {"$set": {"state": BatchState.RUNNING, "fw_id": fw_id}}
-    )
+    writer = BatchWriter(store, batch, fw_id, shift or Shift(), str(model.device))
+    writer.begin()
     reach("predict.begun")
-    state, error = BatchState.FAILED, None
-    counts = {VoltageStatus.OK: 0, VoltageStatus.FAILED: 0}
+    work = read_batch(store, batch.structure_ids, model.id)
     try:
         for ids in _chunks(batch.structure_ids):
-            for status in _predict_chunk(store, ids, model):
-                counts[status] += 1
+            if not writer.has_time_for_a_chunk():
+                return writer.end(complete=False)
+            missing = [key for key in ids if key not in work.done]
+            # A chunk is predicted whole whatever it lacks, so that its numbers are the same.
+            documents = predict_structures(work.structures, ids, model) if missing else []
+            reach("predict.chunk")
+            writer.write([d for d in documents if d.structure_id not in work.done])
+            statuses = {d.structure_id: d.status for d in documents} | work.done
             reach("write.chunk")
-            store.batches.update_one({"_id": batch_id}, {"$set": _counted(counts)})
+            writer.count(statuses[key] for key in ids)
         reach("write.batch")
-        state = BatchState.DONE
+        end = writer.end(complete=True)
     except BaseException as cause:
-        error = f"{type(cause).__name__}: {cause}"
+        writer.fail(cause)
         raise
-    finally:
-        attempt = Attempt(
-            started_at=started,
-            seconds=time.monotonic() - clock,
-            host=socket.gethostname(),
-            pid=ProcessId.current().pid,
-            device=str(model.device),
-            peak_memory=_peak_memory(),
-            error=error,
-        )
-        store.batches.update_one(
-            {"_id": batch_id},
-            {
-                "$set": {"state": state, **_counted(counts)},
-                "$push": {"attempts": attempt.model_dump(exclude_none=True)},
-            },
-        )
     reach("finish.batch")
+    return end
 
 
-def _counted(counts: dict[VoltageStatus, int]) -> dict[str, int]:
-    return {"predicted": counts[VoltageStatus.OK], "failed": counts[VoltageStatus.FAILED]}
+@dataclass(frozen=True, slots=True)
+class BatchWork:
+    """What a batch needs of the database.
+
+    structures: documents by structure id, those that exist; done: status of those that have a
+    voltage.
+    """
+
+    structures: dict[str, StructureDocument]
+    done: dict[str, VoltageStatus]
 
 
-def _predict_chunk(store: Store, ids: list[str], model: VoltageModel) -> Iterator[VoltageStatus]:
-    """Status of each structure of the chunk, predicted now or before."""
+def read_batch(store: Store, ids: list[str], model_id: str) -> BatchWork:
+    """Everything that the batch needs, so that the database may go away meanwhile."""
     done = {
         row["structure_id"]: VoltageStatus(row["status"])
         for row in find_by_ids(
-            store.voltages, (voltage_id(key, model.id) for key in ids), ("structure_id", "status")
+            store.voltages, (voltage_id(key, model_id) for key in ids), ("structure_id", "status")
         )
     }
-    if len(done) < len(ids):
-        documents = _predict(store, ids, model)
-        reach("predict.chunk")
-        insert_new(store.voltages, [d for d in documents if d.structure_id not in done])
-        done |= {document.structure_id: document.status for document in documents}
-    yield from done.values()
+    needed = [key for chunk in _chunks(ids) if not done.keys() >= set(chunk) for key in chunk]
+    return BatchWork(load_structures(store, needed), done)
 
 
-def _predict(store: Store, ids: list[str], model: VoltageModel) -> list[VoltageDocument]:
-    found = {
-        row["_id"]: StructureDocument.from_mongo(row) for row in find_by_ids(store.structures, ids)
-    }
+def predict_structures(
+    found: Mapping[str, StructureDocument], ids: Sequence[str], model: VoltageModel
+) -> list[VoltageDocument]:
+    """Voltages of a chunk of structures, in their order."""
     packed: dict[str, PackedStructure] = {}
     refused: dict[str, str] = {}
     for key in ids:
@@ -182,12 +182,6 @@ def _float32(values: np.ndarray) -> bytes:
 def _chunks(ids: list[str]) -> Iterator[list[str]]:
     for start in range(0, len(ids), CHUNK):
         yield ids[start : start + CHUNK]
-
-
-def _peak_memory() -> float:
-    """MiB of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def model_cache(home: Path) -> Path:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from voltscreen.campaign.control import open_fireworks
 from voltscreen.campaign.launchpad import open_launchpad
 from voltscreen.campaign.status import CampaignStatus, campaign_status
+from voltscreen.campaign.worker import WorkerEnd
 from voltscreen.store import Store
 
 POLL_SECONDS = 0.3
@@ -63,7 +64,8 @@ def run_campaign(
                 process.wait()
         lines = []
         for log, process in zip(logs, processes, strict=True):
-            if process.returncode:
+            # Those above say why a worker left in good order.
+            if process.returncode and process.returncode < WorkerEnd.OUT_OF_TIME:
                 log.seek(0)
                 lines += log.read().strip().splitlines()[-LAST_LINES:]
     status = campaign_status(store, name)

@@ -3,106 +3,171 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import FrameType
+from enum import IntEnum
+from typing import Any
 
 from fireworks import FWorker
 from fireworks.core.rocket_launcher import launch_rocket
+from pymongo.errors import ConnectionFailure
 
-from voltscreen.campaign.launchpad import VoltscreenLaunchPad, open_launchpad, quiet_fireworks
-from voltscreen.process import ProcessId
+from voltscreen.campaign.launchpad import (
+    DatabaseGone,
+    VoltscreenLaunchPad,
+    open_launchpad,
+    quiet_fireworks,
+)
+from voltscreen.campaign.liveness import Liveness
+from voltscreen.campaign.reconcile import reclaim, reconcile
+from voltscreen.campaign.shift import BatchEnd, Shift
+from voltscreen.campaign.worker_id import HEARTBEAT_SECONDS, WorkerId
 
-HEARTBEAT_SECONDS = 20.0
 POLL_SECONDS = 0.3
+SLURM_POLL_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerId:
-    """A worker: its machine and its process there."""
+class WorkerEnd(IntEnum):
+    """Why a worker left; also its exit code."""
 
-    host: str
-    process: ProcessId
+    NOTHING_READY = 0
+    DATABASE_AWAY = 3
+    OUT_OF_TIME = 4
+    STOPPED = 5
+    HANDED_BACK = 6
+    SPOOLED = 7
 
     @property
-    def name(self) -> str:
-        """What FireWorks stores with every launch."""
-        return f"{self.host}|{self.process.pid}|{self.process.started}"
-
-
-def parse_worker_name(name: str) -> WorkerId | None:
-    """The inverse of `WorkerId.name`; None for a worker that is not ours (`rlaunch`)."""
-    parts = name.split("|")
-    if len(parts) != 3 or not parts[1].isdigit():
-        return None
-    return WorkerId(parts[0], ProcessId(int(parts[1]), parts[2]))
+    def sentence(self) -> str:
+        """For people."""
+        return {
+            WorkerEnd.NOTHING_READY: "nothing more is ready",
+            WorkerEnd.DATABASE_AWAY: "MongoDB stays away; nothing was in hand",
+            WorkerEnd.OUT_OF_TIME: "the wall time does not suffice for another batch",
+            WorkerEnd.STOPPED: "stopped as asked, the batch in hand is finished",
+            WorkerEnd.HANDED_BACK: "stopped as asked, the batch in hand is handed back",
+            WorkerEnd.SPOOLED: "MongoDB stays away, the batch in hand is in a spool file",
+        }[self]
 
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """What a worker did. launches: Fireworks it ran; stopped: by a signal or its limit."""
+    """What a worker did. launches: Fireworks it ran; end: why it left."""
 
     launches: int
-    stopped: bool
+    end: WorkerEnd
 
 
 def work(campaign: str | None = None, max_launches: int | None = None) -> Worked:
     """Run Fireworks until none is ready and none runs that could make more ready.
 
-    SIGTERM, SIGINT and SIGUSR1 let the Firework in hand finish, then stop.
+    SIGTERM, SIGINT and SIGUSR1 let the Firework in hand finish, then stop. In a SLURM job it does
+    not wait for what others run, and leaves when the wall time does not suffice for another batch.
 
     Args:
         campaign: only this campaign's Fireworks; those of all campaigns when None.
         max_launches: stop after so many.
     """
     quiet_fireworks()
-    worker = FWorker(
-        name=WorkerId(socket.gethostname(), ProcessId.current()).name,
-        query={"spec.campaign": campaign or {"$exists": True}},
-    )
-    launches = 0
-    launchpad = open_launchpad()
-    with contextlib.closing(launchpad), _stop_on_signal() as stop, _scratch(), _heartbeat():
-        while not stop.is_set() and (max_launches is None or launches < max_launches):
-            if launchpad.run_exists(worker):
-                launches += bool(launch_rocket(launchpad, worker))
-            elif _others_run(launchpad, campaign):
-                stop.wait(POLL_SECONDS)
-            else:
-                return Worked(launches, stopped=False)
-    return Worked(launches, stopped=True)
+    shift = Shift.begin()
+    with shift.listen(), contextlib.closing(open_launchpad()) as launchpad, _scratch():
+        launchpad.shift = shift
+        with _heartbeat():
+            return _Work(launchpad, shift, campaign, max_launches).run()
 
 
-def _others_run(launchpad: VoltscreenLaunchPad, campaign: str | None) -> bool:
-    """Whether a Firework runs whose end may make others ready."""
-    wanted = {
-        "spec.campaign": campaign or {"$exists": True},
-        "state": {"$in": ["RUNNING", "RESERVED"]},
-    }
-    from voltscreen.campaign.control import is_lost
+class _Work:
+    """The loop of a worker."""
 
-    rows = launchpad.fireworks.find(wanted, {"fw_id": 1, "launches": 1})
-    return any(not is_lost(launchpad, row) for row in rows)
+    def __init__(
+        self,
+        launchpad: VoltscreenLaunchPad,
+        shift: Shift,
+        campaign: str | None,
+        max_launches: int | None,
+    ) -> None:
+        self._launchpad, self._shift = launchpad, shift
+        self._wanted: dict[str, Any] = {"spec.campaign": campaign or {"$exists": True}}
+        self._campaign, self._max_launches = campaign, max_launches
+        self._launches = 0
+        job = shift.job
+        self._worker = FWorker(
+            name=WorkerId.current().name,
+            query=self._wanted,
+            env={"job": job.to_plain()} if job else {},
+        )
 
+    def run(self) -> Worked:
+        """Until it leaves."""
+        first: list[int] = []
+        reclaimed = False
+        while (end := self._must_leave()) is None:
+            try:
+                if not reclaimed:
+                    # What this job had in hand before it was requeued, or lost by a dead sibling.
+                    first = reclaim(self._launchpad, self._worker.name, self._shift.job)
+                    reclaimed = True
+                end = self._take_one(first.pop(0) if first else None)
+            except ConnectionFailure:
+                if not self._shift.wait_for_database(self._launchpad.connection):
+                    end = WorkerEnd.DATABASE_AWAY
+                reclaimed = False
+            except DatabaseGone:
+                end = self._gone()
+            if end is not None:
+                break
+        return Worked(self._launches, end or WorkerEnd.STOPPED)
 
-@contextlib.contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-    stop = threading.Event()
+    def _must_leave(self) -> WorkerEnd | None:
+        if self._shift.last_end is BatchEnd.HANDED_BACK:
+            return WorkerEnd.HANDED_BACK
+        if self._shift.stop.is_set():
+            return WorkerEnd.STOPPED
+        if self._max_launches is not None and self._launches >= self._max_launches:
+            return WorkerEnd.NOTHING_READY
+        if not self._shift.has_time_for_a_batch():
+            return WorkerEnd.OUT_OF_TIME
+        return None
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
+    def _take_one(self, fw_id: int | None) -> WorkerEnd | None:
+        """Run one Firework; why to leave when there is none."""
+        if fw_id is None and not self._launchpad.run_exists(self._worker):
+            return self._nothing_ready()
+        clock = time.monotonic()
+        self._shift.begin_launch()
+        if launch_rocket(self._launchpad, self._worker, fw_id):
+            self._launches += 1
+        if self._shift.last_end is BatchEnd.DONE:
+            self._shift.longest = max(self._shift.longest, time.monotonic() - clock)
+        return None
 
-    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    former = {number: signal.signal(number, ask) for number in signals}
-    try:
-        yield stop
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+    def _nothing_ready(self) -> WorkerEnd | None:
+        """Whether something may become ready: what others run, or what others lost."""
+        if self._shift.job is not None:
+            # An allocation does not idle; but what its dead neighbours left it can still do.
+            freed = reconcile(self._launchpad, self._campaign).freed
+            return None if freed else WorkerEnd.NOTHING_READY
+        rows = list(
+            self._launchpad.fireworks.find(
+                {**self._wanted, "state": {"$in": ["RUNNING", "RESERVED"]}},
+                {"fw_id": 1, "claim": 1},
+            )
+        )
+        living = [v for v in Liveness(self._launchpad).judge(rows).values() if not v.lost]
+        if not living:
+            return WorkerEnd.NOTHING_READY
+        # Each look at a job asks SLURM's controller.
+        asks_slurm = any(verdict.job for verdict in living)
+        self._shift.stop.wait(SLURM_POLL_SECONDS if asks_slurm else POLL_SECONDS)
+        return None
+
+    def _gone(self) -> WorkerEnd:
+        """Why to leave when the database stays away."""
+        spooled = self._shift.last_end is BatchEnd.SPOOLED
+        return WorkerEnd.SPOOLED if spooled else WorkerEnd.DATABASE_AWAY
 
 
 @contextlib.contextmanager
@@ -116,7 +181,7 @@ def _scratch() -> Iterator[None]:
 def _heartbeat() -> Iterator[None]:
     """Tell the database every few seconds that the launches of this process are alive."""
     stop = threading.Event()
-    name = WorkerId(socket.gethostname(), ProcessId.current()).name
+    name = WorkerId.current().name
 
     def beat() -> None:
         launchpad = open_launchpad()
@@ -136,6 +201,3 @@ def _heartbeat() -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-
-
-__all__ = ["HEARTBEAT_SECONDS", "Worked", "WorkerId", "parse_worker_name", "work"]

@@ -26,7 +26,11 @@ def worker(
     """Work campaigns until no Firework is ready and none that runs could make more.
 
     Start as many as you like, on any machine that reaches the database. SIGTERM, SIGINT and
-    SIGUSR1 let the batch in hand finish.
+    SIGUSR1 let the batch in hand finish; the same again hands it back.
+
+    Exit codes: 0 nothing more is ready, 3 MongoDB stays away, 4 the wall time of its SLURM job
+    does not suffice for another batch, 5 stopped by a signal, 6 stopped and the batch in hand
+    handed back, 7 MongoDB stays away and the batch in hand is in a spool file.
     """
     from voltscreen.campaign.worker import work
     from voltscreen.store import connect, get_campaign
@@ -36,5 +40,5 @@ def worker(
             get_campaign(store, campaign)
     worked = work(campaign, nlaunches)
     if not quiet:
-        why = "stopped as asked" if worked.stopped else "nothing more is ready"
-        say(f"Ran {worked.launches} Fireworks; {why}.")
+        say(f"Ran {worked.launches} Fireworks; {worked.end.sentence}.")
+    raise typer.Exit(worked.end)

@@ -227,10 +227,22 @@ class Attempt(Part):
 
     started_at: datetime = Field(description="UTC")
     seconds: float = Field(description="wall time, s")
-    host: str = Field(description="machine")
+    host: str = Field(description="machine; in a SLURM job SLURM's name of the node")
     pid: int = Field(description="process")
     device: str = Field(description="cpu or cuda:N")
     peak_memory: float = Field(description="of the process so far, MiB")
+    gpu_memory: float | None = Field(
+        default=None, description="most that torch took on its GPU so far, MiB"
+    )
+    job: str | None = Field(default=None, description="SLURM job, or array_task")
+    restart: int | None = Field(default=None, description="how often that job was requeued before")
+    gpus: str | None = Field(default=None, description="CUDA_VISIBLE_DEVICES of the allocation")
+    spooled: bool | None = Field(
+        default=None, description="whether the database was away and results went to a file first"
+    )
+    handed_back: bool | None = Field(
+        default=None, description="whether it ended early because its worker had to leave"
+    )
     error: str | None = Field(default=None, description="why it failed")
 
 

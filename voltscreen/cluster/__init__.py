@@ -1,0 +1,1 @@
+"""SLURM: site profiles, batch scripts, submitting, and what became of a job."""
