@@ -77,8 +77,8 @@ def test_neighbors_are_at_the_distance_they_claim(seed: int) -> None:
 
 
 ARRAYS = (
-    "atomic_numbers", "offsets", "n_sites", "edge_offsets", "neighbors", "distances", "weights",
-    "site_weights", "site_clearances", "site_distances", "volumes",
+    "atomic_numbers", "offsets", "n_sites", "counts", "edge_offsets", "neighbors",
+    "distances", "weights", "site_weights", "site_clearances", "site_distances", "volumes",
 )  # fmt: skip
 
 

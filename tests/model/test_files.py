@@ -114,7 +114,7 @@ def test_a_checkpoint_is_imported_for_one_ion(tmp_path) -> None:
     assert model.graph_spec.name == "paper-1"
     found = predict_candidates(model, [random_crystal(0)])[0].ions["Mg"]
     assert found.sd is None
-    assert abs(found.voltage - found.additive.astype(np.float64).mean()) < 1e-6
+    assert found.voltage == pytest.approx(found.additive.astype(np.float64).mean(), rel=1e-7)
 
 
 class Evil:

@@ -5,16 +5,33 @@ import copy
 import numpy as np
 import pytest
 import torch
+from pymatgen.core import Lattice, Structure
 from torch.nn import functional
 
 from tests.model.helpers import IONS, random_crystal, small_model
-from voltscreen.graph import INSERTION, NEAREST, PAPER, SHARED, build_graphs
+from voltscreen.graph import (
+    INSERTION,
+    NEAREST,
+    PAPER,
+    SHARED,
+    GraphBatch,
+    GraphSpec,
+    build_graphs,
+    merge_alike,
+)
 from voltscreen.model import predict_candidates
+from voltscreen.model.folded import FoldedTrunk
 from voltscreen.model.heads import IonHeads
 from voltscreen.model.trunk import GatedConvolution, GraphTensors, Trunk, mean_pool
 from voltscreen.structures import PackedStructure
 
 CPU = torch.device("cpu")
+
+
+def rock_salt() -> PackedStructure:
+    """Eight atoms of two kinds."""
+    salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Mg", "O"], [[0] * 3, [0.5] * 3])
+    return PackedStructure.from_pymatgen(salt)
 
 
 def made_up_graph(n: int = 6, seed: int = 0) -> GraphTensors:
@@ -45,9 +62,29 @@ def test_convolution_is_equation_1_written_pair_by_pair(edge_norm) -> None:
         torch.testing.assert_close(found[i], expected)
 
 
-@pytest.mark.parametrize("spec", [NEAREST, PAPER, SHARED, INSERTION], ids=lambda s: s.name)
-@pytest.mark.parametrize("edge_norm", [True, False])
-def test_fused_pass_equals_the_reference(spec, edge_norm) -> None:
+def fused(trunk: Trunk, batch: GraphBatch) -> torch.Tensor:
+    """The path that training takes."""
+    with torch.no_grad():
+        return trunk(GraphTensors.from_batch(batch, CPU))
+
+
+def folded(trunk: Trunk, batch: GraphBatch) -> torch.Tensor:
+    return torch.from_numpy(FoldedTrunk(trunk, batch.spec)(batch))
+
+
+def merged(trunk: Trunk, batch: GraphBatch) -> torch.Tensor:
+    """The path that predictions take."""
+    found = merge_alike(batch)
+    return folded(trunk, found.graphs)[found.kind_of_node]
+
+
+PATHS = pytest.mark.parametrize("path", [fused, folded, merged])
+SPECS = pytest.mark.parametrize(
+    "spec", [NEAREST, PAPER, SHARED, INSERTION], ids=lambda spec: spec.name
+)
+
+
+def random_trunk(spec: GraphSpec, *, edge_norm: bool) -> Trunk:
     torch.manual_seed(0)
     trunk = Trunk(torch.rand(101, 6), spec, edge_norm=edge_norm).eval()
     for convolution in trunk.convs:
@@ -55,12 +92,33 @@ def test_fused_pass_equals_the_reference(spec, edge_norm) -> None:
         if edge_norm:
             convolution.bn1.running_mean.normal_()
             convolution.bn1.running_var.uniform_(0.5, 2)
-    crystals = [random_crystal(seed, n) for seed, n in enumerate((1, 4, 9))]
-    graph = GraphTensors.from_batch(build_graphs(crystals, spec), CPU)
+    return trunk
+
+
+@PATHS
+@SPECS
+@pytest.mark.parametrize("edge_norm", [True, False])
+def test_every_path_gives_the_vectors_of_the_reference(path, spec, edge_norm) -> None:
+    trunk = random_trunk(spec, edge_norm=edge_norm)
+    crystals = [random_crystal(seed, n) for seed, n in enumerate((1, 4, 9))] + [rock_salt()]
+    batch = build_graphs(crystals, spec)
+    found = path(trunk, batch)
     with torch.no_grad():
-        fused = trunk(graph)
-        reference = trunk.double()(graph)
-    torch.testing.assert_close(fused.double(), reference, atol=2e-5, rtol=1e-5)
+        reference = trunk.double()(GraphTensors.from_batch(batch, CPU))
+    torch.testing.assert_close(found.double(), reference, atol=2e-5, rtol=1e-5)
+
+
+@PATHS
+def test_exponents_beyond_float32_are_right_too(path) -> None:
+    trunk = random_trunk(SHARED, edge_norm=False)
+    with torch.no_grad():
+        trunk.convs[1].fc_full.weight *= 60
+    batch = build_graphs([random_crystal(0, 9), rock_salt()], SHARED)
+    found = path(trunk, batch)
+    with torch.no_grad():
+        reference = trunk.double()(GraphTensors.from_batch(batch, CPU))
+    assert reference.abs().max() > 50
+    torch.testing.assert_close(found.double(), reference, atol=0.05, rtol=1e-3)
 
 
 def test_fused_gradients_equal_autograd() -> None:

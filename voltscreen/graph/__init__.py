@@ -1,5 +1,6 @@
 """Crystal to 12-neighbour graph, and batches of graphs."""
 
+from voltscreen.graph.alike import Merged, merge_alike
 from voltscreen.graph.batch import GraphBatch, build_graphs, chunks_of_atoms
 from voltscreen.graph.spec import GRAPH_SPECS, INSERTION, NEAREST, PAPER, SHARED, GraphSpec
 
@@ -11,6 +12,8 @@ __all__ = [
     "SHARED",
     "GraphBatch",
     "GraphSpec",
+    "Merged",
     "build_graphs",
     "chunks_of_atoms",
+    "merge_alike",
 ]

@@ -29,6 +29,7 @@ class GraphBatch:
     atomic_numbers: (n,) int64; 0 for an insertion site.
     offsets: (b + 1,) int64, first node of each structure.
     n_sites: (b,) int64, insertion sites of each structure; 0 without them in the spec.
+    counts: (n,) int64, nodes that each one stands for; 1 unless alike ones were merged.
     edge_offsets: (n + 1,) int64, first edge of each node; a node may have none.
     neighbors: (e,) int64, node that sends. distances: (e,) float32, angstrom.
     weights: (e,) float32, 0 to 1: the share of a place that the neighbour holds.
@@ -41,6 +42,7 @@ class GraphBatch:
     atomic_numbers: NDArray[np.int64]
     offsets: NDArray[np.int64]
     n_sites: NDArray[np.int64]
+    counts: NDArray[np.int64]
     edge_offsets: NDArray[np.int64]
     neighbors: NDArray[np.int64]
     distances: NDArray[np.float32]
@@ -58,7 +60,8 @@ class GraphBatch:
     @property
     def n_atoms(self) -> NDArray[np.int64]:
         """(b,) int64: atoms of each structure."""
-        return np.diff(self.offsets) - self.n_sites
+        atoms = np.where(self.atomic_numbers > 0, self.counts, 0)
+        return np.add.reduceat(atoms, self.offsets[:-1])
 
     @property
     def n_undercoordinated(self) -> NDArray[np.int64]:
@@ -67,7 +70,7 @@ class GraphBatch:
         receiver = np.repeat(np.arange(n_nodes), np.diff(self.edge_offsets))
         held = np.bincount(receiver, self.weights, n_nodes)
         short = (held < self.spec.n_neighbors - 1e-3) & (self.atomic_numbers > 0)
-        return np.add.reduceat(short.astype(np.int64), self.offsets[:-1])
+        return np.add.reduceat(np.where(short, self.counts, 0), self.offsets[:-1])
 
     @property
     def isolated_atom(self) -> NDArray[np.int64]:
@@ -96,6 +99,7 @@ class GraphBatch:
             atomic_numbers=self.atomic_numbers[nodes],
             offsets=offsets,
             n_sites=self.n_sites[which],
+            counts=self.counts[nodes],
             edge_offsets=edge_offsets,
             neighbors=self.neighbors[edges] - np.repeat(shift, np.diff(edge_offsets)),
             distances=self.distances[edges],
@@ -139,6 +143,7 @@ def build_graphs(structures: Sequence[PackedStructure], spec: GraphSpec) -> Grap
         atomic_numbers=numbers,
         offsets=offsets,
         n_sites=n_sites,
+        counts=np.ones(len(numbers), np.int64),
         edge_offsets=np.concatenate(([0], np.cumsum(counts))),
         neighbors=neighbors,
         distances=distances,

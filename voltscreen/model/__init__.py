@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from voltscreen.model.predictor import (
         CandidatePrediction,
         IonPrediction,
+        PredictionColumns,
         predict_candidates,
+        predict_columns,
     )
     from voltscreen.model.voltage_model import VoltageModel
 
@@ -25,6 +27,7 @@ __all__ = [
     "CandidatePrediction",
     "IonPrediction",
     "ModelCard",
+    "PredictionColumns",
     "VoltageModel",
     "available_models",
     "load_model",
@@ -32,13 +35,20 @@ __all__ = [
     "model_path",
     "model_to_bytes",
     "predict_candidates",
+    "predict_columns",
     "read_card",
     "save_model",
 ]
 
 _MODULES = {
     "files": ("load_model", "model_from_bytes", "model_to_bytes", "save_model"),
-    "predictor": ("CandidatePrediction", "IonPrediction", "predict_candidates"),
+    "predictor": (
+        "CandidatePrediction",
+        "IonPrediction",
+        "PredictionColumns",
+        "predict_candidates",
+        "predict_columns",
+    ),
     "voltage_model": ("VoltageModel",),
 }
 

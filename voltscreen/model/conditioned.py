@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from voltscreen.ions import WORKING_IONS
 from voltscreen.model.readout import Readout, Shares, by_atom, quadrature, share_evenly
+from voltscreen.model.readout_kernels import add_product, silu_on_line, silu_slope
 from voltscreen.model.trunk import N_FEATURES, GraphTensors, mean_pool, site_pool
 
 N_SCALARS = 3
@@ -76,6 +77,11 @@ class IonConditionedReadout(Readout):
         """(n, 128): what is averaged over the atoms, of (n, 64)."""
         return torch.cat((nodes, functional.softplus(self.widen(nodes))), dim=1)
 
+    def _atom_features(self, nodes: Tensor) -> Tensor:
+        """The same in float32."""
+        wide = functional.linear(nodes, self.widen.weight.float(), self.widen.bias.float())
+        return torch.cat((nodes, functional.softplus(wide)), dim=1)
+
     def pool(self, nodes: Tensor, graph: GraphTensors) -> Tensor:
         """(b, p) pooled features of (n, 64) node vectors."""
         features = self.atom_features(nodes)
@@ -103,7 +109,7 @@ class IonConditionedReadout(Readout):
         shares = graph.volumes.new_zeros(len(self.ion_numbers), len(graph.n_atoms))
         for x, number in enumerate(self.ion_numbers):
             shares[x].index_add_(
-                0, graph.structure_of_node, (graph.atomic_numbers == number).to(shares.dtype)
+                0, graph.structure_of_node, graph.counts * (graph.atomic_numbers == number)
             )
         shares = shares / graph.n_atoms
         size = 0.5 * torch.log(graph.n_atoms / TYPICAL_ATOMS)
@@ -148,8 +154,8 @@ class IonConditionedReadout(Readout):
         change = gradient * (pooled - baseline)
         atoms = ~graph.is_site
         owner = graph.structure_of_node[atoms]
-        features = self.atom_features(nodes[atoms]) - baseline[:n_atom_features]
-        local = by_atom(features.float(), gradient[:, :, :n_atom_features], owner)
+        features = self._atom_features(nodes[atoms].float()) - baseline[:n_atom_features].float()
+        local = by_atom(features, gradient[:, :, :n_atom_features], owner, wanted)
         local = local + (self._voltage(start + from_ion) + change[:, :, volume])[:, owner]
         site = change[:, :, n_atom_features:volume].sum(2) + change[:, :, volume + 1 :].sum(2)
         return share_evenly(local, site, voltages, graph)
@@ -180,10 +186,16 @@ class IonConditionedReadout(Readout):
         weight, bias = self.fc2.weight.float(), self.fc2.bias.float()
         out = (self.out.weight[0] * self.scale[ion, :1]).float()
         total = torch.zeros_like(start)
+        on_cpu = start.device.type == "cpu"
         for node, share in quadrature():
-            first, first_slope = _silu_and_slope(start + node * change)
-            _, second_slope = _silu_and_slope(functional.linear(first, weight, bias))
-            total += share * ((second_slope * out) @ weight) * first_slope
+            if on_cpu:
+                first, first_slope = silu_on_line(start, change, node)
+                second_slope = silu_slope(functional.linear(first, weight, bias), out)
+                add_product(total, second_slope @ weight, first_slope, share)
+            else:
+                first, first_slope = _silu_and_slope(start + node * change)
+                _, second_slope = _silu_and_slope(functional.linear(first, weight, bias))
+                total += share * ((second_slope * out) @ weight) * first_slope
         return total
 
 

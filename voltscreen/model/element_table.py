@@ -40,11 +40,15 @@ class ElementTable:
         digest.update(self.known.astype(np.uint8).tobytes())
         return digest.hexdigest()[:16]
 
+    def has_row(self, atomic_numbers: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """(n,): whether the table has a row for each of these atoms."""
+        found: NDArray[np.bool_] = self.known[np.minimum(atomic_numbers, MAX_TABLE_NUMBER)]
+        return found & (atomic_numbers <= MAX_TABLE_NUMBER)
+
     def unknown_elements(self, atomic_numbers: NDArray[np.uint8]) -> list[str]:
         """Symbols among these atoms for which the table has no row."""
-        numbers = np.unique(atomic_numbers)
-        has_row = (numbers <= MAX_TABLE_NUMBER) & self.known[np.minimum(numbers, MAX_TABLE_NUMBER)]
-        return [element_symbol(int(z)) for z in numbers[~has_row]]
+        missing = np.unique(atomic_numbers[~self.has_row(atomic_numbers)])
+        return [element_symbol(int(z)) for z in missing]
 
 
 def read_element_table(path: Path) -> ElementTable:

@@ -17,14 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from voltscreen.model.vectorized import MATH, ONE, ZERO, exp, log_above_one, softplus
+
 WINDOW = 10
 """Gaussians of an edge that are not zero: five steps to either side leave 1.4e-11 outside."""
-
-# Everything but reassociation: the rounding trick in `_exp` must stay as it is written.
-_MATH = {"nnan", "ninf", "nsz", "arcp", "contract"}
-
-_ONE = np.float32(1.0)
-_ZERO = np.float32(0.0)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -45,40 +41,7 @@ def gaussian_windows(
     return start, values
 
 
-@numba.njit(inline="always", fastmath=_MATH, error_model="numpy")
-def _exp(x: np.float32) -> np.float32:
-    """e^x to 3e-7 relative, in operations that the compiler turns into vector ones."""
-    x = min(max(x, np.float32(-87.0)), np.float32(87.0))
-    # Adding and taking away 1.5 * 2^23 rounds to a whole number.
-    n = (x * np.float32(1.4426950408889634) + np.float32(12582912.0)) - np.float32(12582912.0)
-    r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
-    p = np.float32(1.0 / 720.0)
-    p = p * r + np.float32(1.0 / 120.0)
-    p = p * r + np.float32(1.0 / 24.0)
-    p = p * r + np.float32(1.0 / 6.0)
-    p = p * r + np.float32(0.5)
-    p = p * r + _ONE
-    p = p * r + _ONE
-    # 2^n by its bits.
-    return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
-
-
-@numba.njit(inline="always", fastmath=_MATH, error_model="numpy")
-def _log1p(y: np.float32) -> np.float32:
-    """log(1 + y) for 0 <= y <= 1, as 2 artanh(y / (2 + y))."""
-    s = y / (np.float32(2.0) + y)
-    t = s * s
-    p = np.float32(1.0 / 13.0)
-    p = p * t + np.float32(1.0 / 11.0)
-    p = p * t + np.float32(1.0 / 9.0)
-    p = p * t + np.float32(1.0 / 7.0)
-    p = p * t + np.float32(1.0 / 5.0)
-    p = p * t + np.float32(1.0 / 3.0)
-    p = p * t + _ONE
-    return np.float32(2.0) * s * p
-
-
-@numba.njit(inline="always", fastmath=_MATH, error_model="numpy")
+@numba.njit(inline="always", fastmath=MATH, error_model="numpy")
 def _activations(
     z: NDArray[np.float32],
     own: NDArray[np.float32],
@@ -96,7 +59,7 @@ def _activations(
             z[c] += value * edge_map[row, c]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+@numba.njit(cache=True, nogil=True, fastmath=MATH, error_model="numpy")
 def _forward(
     own: NDArray[np.float32],
     sent: NDArray[np.float32],
@@ -113,19 +76,18 @@ def _forward(
     total = np.empty(n_channels, np.float32)
     for i in range(len(own)):
         for c in range(n_channels):
-            total[c] = _ZERO
+            total[c] = ZERO
         for e in range(edge_offsets[i], edge_offsets[i + 1]):
             j, begin, weight = neighbors[e], start[e], weights[e]
             _activations(z, own[i], sent[j], edge_map, gaussians[e], begin)
             for c in range(n_channels):
                 gate, core = z[c], z[n_channels + c]
-                softplus = max(core, _ZERO) + _log1p(_exp(-abs(core)))
-                total[c] += weight * softplus / (_ONE + _exp(-gate))
+                total[c] += weight * softplus(core) / (ONE + exp(-gate))
         for c in range(n_channels):
             messages[i, c] = total[c]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_MATH, error_model="numpy")
+@numba.njit(cache=True, nogil=True, fastmath=MATH, error_model="numpy")
 def _backward(
     own: NDArray[np.float32],
     sent: NDArray[np.float32],
@@ -146,18 +108,18 @@ def _backward(
     total = np.empty(2 * n_channels, np.float32)
     for i in range(len(own)):
         for c in range(2 * n_channels):
-            total[c] = _ZERO
+            total[c] = ZERO
         for e in range(edge_offsets[i], edge_offsets[i + 1]):
             j, begin, weight = neighbors[e], start[e], weights[e]
             _activations(z, own[i], sent[j], edge_map, gaussians[e], begin)
             for c in range(n_channels):
                 gate, core = z[c], z[n_channels + c]
-                small = _exp(-abs(core))
-                softplus = max(core, _ZERO) + _log1p(small)
-                slope = (_ONE if core > _ZERO else small) / (_ONE + small)
-                open_ = _ONE / (_ONE + _exp(-gate))
+                small = exp(-abs(core))
+                value = max(core, ZERO) + log_above_one(ONE + small)
+                slope = (ONE if core > ZERO else small) / (ONE + small)
+                open_ = ONE / (ONE + exp(-gate))
                 upstream = weight * d_messages[i, c] * open_
-                z[c] = upstream * softplus * (_ONE - open_)
+                z[c] = upstream * value * (ONE - open_)
                 z[n_channels + c] = upstream * slope
             for c in range(2 * n_channels):
                 total[c] += z[c]

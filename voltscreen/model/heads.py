@@ -81,12 +81,11 @@ class IonHeads(Readout):
         wanted: Tensor,
     ) -> Shares:
         """V_i = V(p0) + (v_i - p0) . g, whose mean is V; nothing belongs to a site."""
-        del wanted
         gradient = pooled.new_zeros(len(self.mean), *pooled.shape)
         for node, weight in quadrature():
             gradient += weight * self.gradient(baseline + node * (pooled - baseline))
         atoms = ~graph.is_site
         owner = graph.structure_of_node[atoms]
-        local = by_atom(nodes[atoms] - baseline, gradient, owner)
+        local = by_atom((nodes[atoms] - baseline).float(), gradient.float(), owner, wanted)
         local = local + self(baseline[None])
         return share_evenly(local, torch.zeros_like(voltages), voltages, graph)

@@ -45,8 +45,17 @@ def nearest_hosts(
     return which, distances
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
+def _squared_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    total = 0.0
+    for f in range(len(one)):
+        difference = np.float64(one[f]) - np.float64(other[f])
+        total += difference * difference
+    return total
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _select(  # noqa: C901 - one hot loop
+def _select(
     order: NDArray[np.float32],
     points: NDArray[np.float32],
     hosts: NDArray[np.float32],
@@ -78,11 +87,8 @@ def _select(  # noqa: C901 - one hot loop
                     slot -= 1
                 value[slot], host[slot] = own, h
             for k in range(count):
-                total = 0.0
                 h = host[k]
-                for f in range(points.shape[1]):
-                    difference = np.float64(points[b, f]) - np.float64(hosts[h, f])
-                    total += difference * difference
+                total = _squared_distance(points[b], hosts[h])
                 slot = k
                 while slot > 0 and (
                     exact[slot - 1] > total or (exact[slot - 1] == total and host[slot - 1] > h)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from voltscreen.errors import ModelError, StructureError
-from voltscreen.graph import build_graphs, chunks_of_atoms
+from voltscreen.graph import GraphBatch, build_graphs, chunks_of_atoms, merge_alike
+from voltscreen.ions import WORKING_IONS
 from voltscreen.model.memory import in_halves
 from voltscreen.model.trunk import GraphTensors
 from voltscreen.model.voltage_model import VoltageModel
-from voltscreen.structures import HostState, PackedStructure, make_host, refuse_overlap
+from voltscreen.structures import HostState, PackedStructure, make_host, overlapping, refuse_overlap
 from voltscreen.structures.packed import element_symbol
-from voltscreen.structures.radioactive import refuse_radioactive
+from voltscreen.structures.radioactive import is_radioactive, refuse_radioactive
 
-ATOMS_PER_CHUNK = {"cpu": 1000, "cuda": 100_000}
+ATOMS_PER_CHUNK = {"cpu": 4000, "cuda": 100_000}
 """Atoms in one pass: on a CPU what stays in its cache, on a GPU what fills it."""
 
 
@@ -57,13 +59,60 @@ class CandidatePrediction:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """A distinct host and the (candidate, ions) that it serves."""
+class PredictionColumns:
+    """Predictions of candidates as arrays. x ions, c candidates, h hosts, a atoms of the hosts.
 
-    host: PackedStructure
-    state: HostState
-    candidate: int
+    ions: names, (x,). host: (x, c) int64, the host that a candidate gives for an ion, -1 where
+    there is no prediction; the reasons stand in errors, by candidate and ion.
+    host_state: (h,). undercoordinated: (h,) int64, atoms with fewer than 12 neighbours.
+    voltage, site: (x, h) float64, volt. uncertainty: (5, x, h) float64, volt: sd, lo80, hi80,
+    lo90, hi90. out_of_domain: (x, h) float64, percentile.
+    offsets: (h + 1,) int64, first atom of each host. linear, additive: (x, a) float32, volt.
+    Where the model came without training data, linear, uncertainty and out_of_domain are None.
+    Numbers of an ion and a host that no candidate has in common mean nothing.
+    """
+
     ions: tuple[str, ...]
+    host: NDArray[np.int64]
+    errors: tuple[dict[str, str], ...]
+    host_state: tuple[HostState, ...]
+    undercoordinated: NDArray[np.int64]
+    voltage: NDArray[np.float64]
+    site: NDArray[np.float64]
+    uncertainty: NDArray[np.float64] | None
+    out_of_domain: NDArray[np.float64] | None
+    offsets: NDArray[np.int64]
+    linear: NDArray[np.float32] | None
+    additive: NDArray[np.float32]
+
+    def of(self, candidate: int) -> CandidatePrediction:
+        """The prediction of one candidate as an object."""
+        result = CandidatePrediction(errors=dict(self.errors[candidate]))
+        for x, ion in enumerate(self.ions):
+            h = int(self.host[x, candidate])
+            if h < 0:
+                continue
+            span = slice(int(self.offsets[h]), int(self.offsets[h + 1]))
+            sd, lo80, hi80, lo90, hi90 = (
+                [None] * 5 if self.uncertainty is None else self.uncertainty[:, x, h].tolist()
+            )
+            percentile = None if self.out_of_domain is None else float(self.out_of_domain[x, h])
+            result.ions[ion] = IonPrediction(
+                ion=ion,
+                host_state=self.host_state[h],
+                voltage=float(self.voltage[x, h]),
+                sd=sd,
+                lo80=lo80,
+                hi80=hi80,
+                lo90=lo90,
+                hi90=hi90,
+                out_of_domain=percentile,
+                undercoordinated=int(self.undercoordinated[h]),
+                linear=None if self.linear is None else self.linear[x, span].copy(),
+                additive=self.additive[x, span].copy(),
+                site=float(self.site[x, h]),
+            )
+        return result
 
 
 def predict_candidates(
@@ -72,7 +121,18 @@ def predict_candidates(
     ions: Sequence[str] | None = None,
     host_state: HostState = HostState.ION_REMOVED,
 ) -> list[CandidatePrediction]:
-    """Voltages and local voltages of candidates, in their order.
+    """Voltages and local voltages of candidates, in their order; arguments of `predict_columns`."""
+    columns = predict_columns(model, structures, ions, host_state)
+    return [columns.of(candidate) for candidate in range(len(structures))]
+
+
+def predict_columns(
+    model: VoltageModel,
+    structures: Sequence[PackedStructure],
+    ions: Sequence[str] | None = None,
+    host_state: HostState = HostState.ION_REMOVED,
+) -> PredictionColumns:
+    """Voltages and local voltages of candidates, as arrays.
 
     Ions for which a candidate gives the same host share one trunk pass. A candidate that
     cannot be predicted gets a reason and stops nothing; the result of a candidate does not
@@ -91,121 +151,210 @@ def predict_candidates(
             f"model {model.name!r} does not know {', '.join(missing)}: "
             f"it predicts {', '.join(model.ions)}"
         )
-    results = [CandidatePrediction() for _ in structures]
-    jobs: list[_Job] = []
-    for index, structure in enumerate(structures):
-        jobs += _hosts_of(model, structure, index, wanted, host_state, results[index].errors)
-    sizes = np.array([len(job.host) for job in jobs], dtype=np.int64)
+    hosts = _Hosts(model, wanted, host_state, len(structures))
+    for index, reason in enumerate(_unfit(model, structures)):
+        hosts.add(index, structures[index], reason)
+    sizes = np.array([len(host) for host in hosts.structures], dtype=np.int64)
+    parts: list[_Part] = []
+
+    def too_large(host: int) -> None:
+        hosts.refuse(
+            host,
+            f"out of memory: {sizes[host]} atoms are more than this machine can predict at once",
+        )
+        parts.append(_blank(model, int(sizes[host])))
+
     for which in chunks_of_atoms(sizes, ATOMS_PER_CHUNK[model.device.type]):
         in_halves(
-            lambda chunk: _predict_chunk(model, chunk, results),
-            [jobs[i] for i in which],
-            lambda job: _refuse(job, results, _too_large(job)),
+            lambda chunk: parts.append(_predict_hosts(model, hosts, chunk)),
+            which.tolist(),
+            too_large,
         )
-    return results
+    return _joined(model, hosts, sizes, parts)
 
 
-def _too_large(job: _Job) -> str:
-    return f"out of memory: {len(job.host)} atoms are more than this machine can predict at once"
-
-
-def _refuse(job: _Job, results: list[CandidatePrediction], reason: str) -> None:
-    results[job.candidate].errors.update(dict.fromkeys(job.ions, reason))
-
-
-def _hosts_of(
-    model: VoltageModel,
-    structure: PackedStructure,
-    index: int,
-    ions: Sequence[str],
-    host_state: HostState,
-    errors: dict[str, str],
-) -> list[_Job]:
-    """The distinct hosts of a candidate; reasons for ions without one go to `errors`."""
-    try:
-        if unknown := model.table.unknown_elements(structure.atomic_numbers):
-            raise StructureError(
-                f"unknown element: the model has no node features for {', '.join(unknown)}"
-            )
-        refuse_radioactive(structure)
-        refuse_overlap(structure)
-    except StructureError as error:
-        errors.update(dict.fromkeys(ions, str(error)))
-        return []
-    present = set(structure.symbols).intersection(ions)
-    if host_state is HostState.AS_GIVEN:
-        present = set()
-    jobs = []
-    if shared := tuple(ion for ion in ions if ion not in present):
-        jobs.append(_Job(structure, HostState.AS_GIVEN, index, shared))
-    for ion in sorted(present, key=list(ions).index):
+def _unfit(model: VoltageModel, structures: Sequence[PackedStructure]) -> list[str | None]:
+    """For each structure why it cannot be predicted, or None."""
+    reasons: list[str | None] = [None] * len(structures)
+    if not structures:
+        return reasons
+    numbers = np.concatenate([structure.atomic_numbers for structure in structures])
+    first = np.cumsum([0, *(len(structure) for structure in structures[:-1])])
+    odd = is_radioactive(numbers) | ~model.table.has_row(numbers)
+    suspect = np.logical_or.reduceat(odd, first) | overlapping(structures)
+    for index in np.flatnonzero(suspect):
         try:
-            host = make_host(structure, ion, host_state)
+            if unknown := model.table.unknown_elements(structures[index].atomic_numbers):
+                raise StructureError(
+                    f"unknown element: the model has no node features for {', '.join(unknown)}"
+                )
+            refuse_radioactive(structures[index])
+            refuse_overlap(structures[index])
         except StructureError as error:
-            errors[ion] = str(error)
-        else:
-            jobs.append(_Job(host.structure, host.state, index, (ion,)))
-    return jobs
+            reasons[index] = str(error)
+    return reasons
 
 
-def _isolated(job: _Job, atom: int, cutoff: float) -> str:
-    symbol = element_symbol(int(job.host.atomic_numbers[atom]))
-    return f"isolated atom: site {atom} ({symbol}) has no other within {cutoff:g} angstrom"
+class _Hosts:
+    """The distinct hosts of candidates, and which ions each serves."""
+
+    def __init__(
+        self, model: VoltageModel, ions: tuple[str, ...], state: HostState, n_candidates: int
+    ) -> None:
+        self.ions = ions
+        self.structures: list[PackedStructure] = []
+        self.states: list[HostState] = []
+        self.errors: list[dict[str, str]] = [{} for _ in range(n_candidates)]
+        self.host = np.full((len(ions), n_candidates), -1, np.int64)
+        self._numbers = [WORKING_IONS[ion].atomic_number for ion in ions]
+        self._removed = state is HostState.ION_REMOVED
+        self._rows = np.array([model.ions.index(ion) for ion in ions], np.int64)
+        self._n_model_ions = len(model.ions)
+
+    def add(self, candidate: int, structure: PackedStructure, unfit: str | None) -> None:
+        """The hosts of a candidate; reasons for ions without one are noted."""
+        if unfit is not None:
+            self.errors[candidate].update(dict.fromkeys(self.ions, unfit))
+            return
+        present = set(structure.atomic_numbers.tobytes()) if self._removed else set()
+        given = -1
+        for x, number in enumerate(self._numbers):
+            if number not in present:
+                if given < 0:
+                    given = self._append(structure, HostState.AS_GIVEN)
+                self.host[x, candidate] = given
+                continue
+            try:
+                host = make_host(structure, self.ions[x])
+            except StructureError as error:
+                self.errors[candidate][self.ions[x]] = str(error)
+            else:
+                self.host[x, candidate] = self._append(host.structure, host.state)
+
+    def _append(self, structure: PackedStructure, state: HostState) -> int:
+        self.structures.append(structure)
+        self.states.append(state)
+        return len(self.structures) - 1
+
+    def refuse(self, host: int, reason: str) -> None:
+        """Take a host out, with the reason."""
+        for x, candidate in zip(*np.nonzero(self.host == host), strict=True):
+            self.errors[candidate][self.ions[x]] = reason
+            self.host[x, candidate] = -1
+
+    def wanted(self, which: Sequence[int]) -> NDArray[np.bool_]:
+        """(ions of the model, h): whether an ion is asked of these hosts."""
+        asked = np.zeros((self._n_model_ions, len(self.structures)), np.bool_)
+        for x, row in enumerate(self._rows):
+            asked[row, self.host[x][self.host[x] >= 0]] = True
+        return asked[:, which]
+
+    def rows(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Of values (..., ions of the model, h or a) those of the ions that were asked for."""
+        return values[..., self._rows, :]
 
 
-def _predict_chunk(
-    model: VoltageModel,
-    jobs: list[_Job],
-    results: list[CandidatePrediction],
-) -> None:
-    graphs = build_graphs([job.host for job in jobs], model.graph_spec)
-    isolated = graphs.isolated_atom
-    undercoordinated = graphs.n_undercoordinated
-    wanted = torch.tensor([[ion in job.ions for job in jobs] for ion in model.ions])
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What the network says of some hosts: arrays of `PredictionColumns` for all of its ions."""
+
+    voltage: NDArray[np.float64]
+    site: NDArray[np.float64]
+    uncertainty: NDArray[np.float64] | None
+    out_of_domain: NDArray[np.float64] | None
+    undercoordinated: NDArray[np.int64]
+    linear: NDArray[np.float32] | None
+    additive: NDArray[np.float32]
+
+
+def _predict_hosts(model: VoltageModel, hosts: _Hosts, which: Sequence[int]) -> _Part:
+    plain = graphs = build_graphs([hosts.structures[i] for i in which], model.graph_spec)
+    if model.device.type == "cpu":
+        merged = merge_alike(plain)
+        graphs, kind_of_node = merged.graphs, merged.kind_of_node
+        vectors = torch.from_numpy(model.folded(graphs))
     with torch.inference_mode():
-        graph = GraphTensors.from_batch(graphs, model.device)
-        nodes = model.trunk(graph).double()
+        graph = GraphTensors.from_batch(graphs, model.device, windows=False)
+        if model.device.type != "cpu":
+            vectors = model.trunk(graph)
+            kind_of_node = np.arange(len(vectors))
+        nodes = vectors.double()
         pooled = model.readout.pool(nodes, graph)
         voltage = model.readout.voltages(pooled, graph)
         baseline = torch.from_numpy(model.baseline).to(model.device)
-        shares = model.readout.shares(
-            nodes, pooled, voltage, graph, baseline, wanted.to(model.device)
-        )
-        linears = None
+        asked = torch.from_numpy(hosts.wanted(which)).to(model.device)
+        shares = model.readout.shares(nodes, pooled, voltage, graph, baseline, asked)
+        linear = None
         if model.linear:
-            linears = model.linear.local_voltages(nodes[~graph.is_site]).float().cpu().numpy()
-    voltages, features = voltage.cpu().numpy(), pooled.cpu().numpy()
-    additives = shares.atoms.cpu().numpy().astype(np.float32)
-    sites = shares.site.cpu().numpy()
+            linear = model.linear.local_voltages(nodes[~graph.is_site]).float().cpu().numpy()
+    # From kinds of nodes to atoms.
+    is_atom = graphs.atomic_numbers > 0
+    atoms = (np.cumsum(is_atom) - 1)[kind_of_node[is_atom[kind_of_node]]]
+    voltages = voltage.cpu().numpy()
     percentile = uncertainty = None
     if model.domain:
-        difficulty = model.domain.difficulty(features)
+        difficulty = model.domain.difficulty(pooled.cpu().numpy())
         percentile = model.domain.percentile(difficulty)
         if model.intervals:
             uncertainty = model.intervals.around(voltages, difficulty)
-    offsets = np.concatenate(([0], np.cumsum(graphs.n_atoms)))
-    for b, job in enumerate(jobs):
-        if isolated[b] >= 0:
-            _refuse(job, results, _isolated(job, int(isolated[b]), model.graph_spec.cutoff))
-            continue
-        span = slice(int(offsets[b]), int(offsets[b + 1]))
-        for ion in job.ions:
-            x = model.ions.index(ion)
-            sd, lo80, hi80, lo90, hi90 = (
-                [None] * 5 if uncertainty is None else uncertainty[:, x, b].tolist()
-            )
-            results[job.candidate].ions[ion] = IonPrediction(
-                ion=ion,
-                host_state=job.state,
-                voltage=float(voltages[x, b]),
-                sd=sd,
-                lo80=lo80,
-                hi80=hi80,
-                lo90=lo90,
-                hi90=hi90,
-                out_of_domain=None if percentile is None else float(percentile[x, b]),
-                undercoordinated=int(undercoordinated[b]),
-                linear=None if linears is None else linears[x, span].copy(),
-                additive=additives[x, span].copy(),
-                site=float(sites[x, b]),
-            )
+    for b in np.flatnonzero(plain.isolated_atom >= 0):
+        hosts.refuse(which[b], _isolated(plain, int(b)))
+    return _Part(
+        voltage=voltages,
+        site=shares.site.cpu().numpy(),
+        uncertainty=uncertainty,
+        out_of_domain=percentile,
+        undercoordinated=plain.n_undercoordinated,
+        linear=None if linear is None else linear[:, atoms],
+        additive=shares.atoms.float().cpu().numpy()[:, atoms],
+    )
+
+
+def _isolated(graphs: GraphBatch, structure: int) -> str:
+    atom = int(graphs.isolated_atom[structure])
+    symbol = element_symbol(int(graphs.atomic_numbers[graphs.offsets[structure] + atom]))
+    return (
+        f"isolated atom: site {atom} ({symbol}) has no other within {graphs.spec.cutoff:g} angstrom"
+    )
+
+
+def _blank(model: VoltageModel, n_atoms: int) -> _Part:
+    """The part of one host without a prediction."""
+    n = len(model.ions)
+    local = np.full((n, n_atoms), np.nan, np.float32)
+    return _Part(
+        voltage=np.full((n, 1), np.nan),
+        site=np.full((n, 1), np.nan),
+        uncertainty=np.full((5, n, 1), np.nan) if model.domain and model.intervals else None,
+        out_of_domain=np.full((n, 1), np.nan) if model.domain else None,
+        undercoordinated=np.zeros(1, np.int64),
+        linear=local if model.linear else None,
+        additive=local,
+    )
+
+
+def _joined(
+    model: VoltageModel, hosts: _Hosts, sizes: NDArray[np.int64], parts: Sequence[_Part]
+) -> PredictionColumns:
+    """The parts as one, of the ions that were asked for."""
+
+    def join(name: str) -> Any:
+        arrays = [getattr(part, name) for part in parts]
+        return None if arrays[0] is None else hosts.rows(np.concatenate(arrays, axis=-1))
+
+    if not parts:
+        parts = [_blank(model, 0)]
+    return PredictionColumns(
+        ions=hosts.ions,
+        host=hosts.host,
+        errors=tuple(hosts.errors),
+        host_state=tuple(hosts.states),
+        undercoordinated=np.concatenate([part.undercoordinated for part in parts]),
+        voltage=join("voltage"),
+        site=join("site"),
+        uncertainty=join("uncertainty"),
+        out_of_domain=join("out_of_domain"),
+        offsets=np.concatenate(([0], np.cumsum(sizes))),
+        linear=join("linear"),
+        additive=join("additive"),
+    )

@@ -26,13 +26,14 @@ class GraphTensors:
     """A `GraphBatch` on a torch device; shapes, dtypes and units as there.
 
     receivers: (e,) int64, node that receives. structure_of_node: (n,) int64. is_site: (n,) bool.
-    n_atoms: (b,) int64. volumes: (b,) float32.
+    counts: (n,) float32. n_atoms: (b,) int64. volumes: (b,) float32.
     window_start, window_values: the non-zero Gaussians of the edges, on the CPU alone.
     """
 
     atomic_numbers: Tensor
     structure_of_node: Tensor
     is_site: Tensor
+    counts: Tensor
     n_atoms: Tensor
     edge_offsets: Tensor
     receivers: Tensor
@@ -47,13 +48,15 @@ class GraphTensors:
     window_values: Tensor
 
     @classmethod
-    def from_batch(cls, batch: GraphBatch, device: torch.device) -> GraphTensors:
-        """Copy a batch to a device."""
+    def from_batch(
+        cls, batch: GraphBatch, device: torch.device, *, windows: bool = True
+    ) -> GraphTensors:
+        """Copy a batch to a device; without `windows` for readouts alone."""
         n_nodes = torch.from_numpy(batch.n_nodes).to(device)
         edge_offsets = torch.from_numpy(batch.edge_offsets).to(device)
         numbers = torch.from_numpy(batch.atomic_numbers).to(device)
         spec = batch.spec
-        on_cpu = slice(None) if device.type == "cpu" else slice(0)
+        on_cpu = slice(None) if windows and device.type == "cpu" else slice(0)
         start, values = gaussian_windows(
             batch.distances[on_cpu], spec.first_center, spec.gaussian_step, len(spec.centers)
         )
@@ -63,6 +66,7 @@ class GraphTensors:
                 torch.arange(len(batch), device=device), n_nodes
             ),
             is_site=numbers == 0,
+            counts=torch.from_numpy(batch.counts).float().to(device),
             n_atoms=torch.from_numpy(batch.n_atoms).to(device),
             edge_offsets=edge_offsets,
             receivers=torch.repeat_interleave(
@@ -187,7 +191,8 @@ def mean_pool(nodes: Tensor, graph: GraphTensors) -> Tensor:
     """(b, f): mean over the atoms of each structure of (n, f)."""
     atoms = ~graph.is_site
     total = nodes.new_zeros(len(graph.n_atoms), nodes.shape[1])
-    total.index_add_(0, graph.structure_of_node[atoms], nodes[atoms])
+    counted = nodes[atoms] * graph.counts[atoms, None].to(nodes.dtype)
+    total.index_add_(0, graph.structure_of_node[atoms], counted)
     return total / graph.n_atoms[:, None].to(nodes.dtype)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from voltscreen.graph import GraphSpec
 from voltscreen.model.card import ModelCard
 from voltscreen.model.element_table import ElementTable
+from voltscreen.model.folded import FoldedTrunk
 from voltscreen.model.local_voltage import LinearLocal
 from voltscreen.model.readout import Readout
 from voltscreen.model.trunk import Trunk
@@ -47,6 +48,11 @@ class VoltageModel:
     def device(self) -> torch.device:
         """Where the trunk runs."""
         return next(self.trunk.parameters()).device
+
+    @cached_property
+    def folded(self) -> FoldedTrunk:
+        """The trunk made ready for inference on the CPU."""
+        return FoldedTrunk(self.trunk, self.graph_spec)
 
     def to(self, device: torch.device) -> VoltageModel:
         """Move trunk and readout to a device, in place; returns the model itself."""

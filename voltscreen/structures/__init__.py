@@ -2,7 +2,7 @@
 
 from voltscreen.structures.candidate import Candidate, Measurement, Refused, SourceRef
 from voltscreen.structures.host import Host, HostState, make_host
-from voltscreen.structures.overlap import refuse_overlap
+from voltscreen.structures.overlap import overlapping, refuse_overlap
 from voltscreen.structures.packed import PackedStructure
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "Refused",
     "SourceRef",
     "make_host",
+    "overlapping",
     "refuse_overlap",
 ]

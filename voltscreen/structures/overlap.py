@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numba
 import numpy as np
@@ -43,6 +44,54 @@ def _closest_pair(
                         if squared < best:
                             best, best_i, best_j = squared, i, j
     return math.sqrt(best), best_i, best_j
+
+
+def overlapping(structures: Sequence[PackedStructure]) -> NDArray[np.bool_]:
+    """(b,): whether `refuse_overlap` may refuse each structure; False is certain."""
+    if not structures:
+        return np.zeros(0, np.bool_)
+    offsets = np.concatenate(([0], np.cumsum([len(s) for s in structures], dtype=np.int64)))
+    return _near_pairs(
+        np.stack([structure.lattice for structure in structures]),
+        np.concatenate([structure.frac_coords for structure in structures]),
+        offsets,
+        MIN_DISTANCE,
+    )
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _near_pairs(
+    lattices: NDArray[np.float64],
+    frac: NDArray[np.float64],
+    offsets: NDArray[np.int64],
+    radius: float,
+) -> NDArray[np.bool_]:
+    """Whether two atoms lie within a radius of each other along every cell vector's normal."""
+    found = np.zeros(len(lattices), np.bool_)
+    for b in range(len(lattices)):
+        inverse = np.linalg.inv(lattices[b])
+        reach = np.empty(3)
+        for k in range(3):
+            # In fractions of the distance between lattice planes.
+            reach[k] = radius * math.sqrt((inverse[:, k] ** 2).sum())
+        # A cell this thin holds an atom and its own image.
+        if reach.max() >= 0.5:
+            found[b] = True
+            continue
+        for i in range(offsets[b], offsets[b + 1]):
+            for j in range(offsets[b], i):
+                f0, f1, f2 = (
+                    frac[j, 0] - frac[i, 0],
+                    frac[j, 1] - frac[i, 1],
+                    frac[j, 2] - frac[i, 2],
+                )
+                if (
+                    abs(f0 - np.rint(f0)) <= reach[0]
+                    and abs(f1 - np.rint(f1)) <= reach[1]
+                    and abs(f2 - np.rint(f2)) <= reach[2]
+                ):
+                    found[b] = True
+    return found
 
 
 def refuse_overlap(structure: PackedStructure) -> None:

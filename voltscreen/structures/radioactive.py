@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from voltscreen.errors import StructureError
 from voltscreen.structures.packed import MAX_ATOMIC_NUMBER, PackedStructure, element_symbol
@@ -15,6 +16,12 @@ _FLEETING[84:] = True  # Po and beyond
 _FLEETING[list(_LASTING)] = False
 
 
+def is_radioactive(atomic_numbers: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(n,): which of these atoms `refuse_radioactive` refuses."""
+    fleeting: NDArray[np.bool_] = _FLEETING[atomic_numbers]
+    return fleeting
+
+
 def refuse_radioactive(structure: PackedStructure) -> None:
     """Raise for an element without an isotope that nature has kept (NUBASE: none beyond Bi but
     Th and U; neither Tc nor Pm).
@@ -22,7 +29,7 @@ def refuse_radioactive(structure: PackedStructure) -> None:
     Raises:
         StructureError: names the elements.
     """
-    fleeting = _FLEETING[structure.atomic_numbers]
+    fleeting = is_radioactive(structure.atomic_numbers)
     if fleeting.any():
         found = np.unique(structure.atomic_numbers[fleeting])
         symbols = ", ".join(element_symbol(int(number)) for number in found)
