@@ -182,7 +182,7 @@ def _unfit(model: VoltageModel, structures: Sequence[PackedStructure]) -> list[s
     first = np.cumsum([0, *(len(structure) for structure in structures[:-1])])
     odd = is_radioactive(numbers) | ~model.table.has_row(numbers)
     suspect = np.logical_or.reduceat(odd, first) | overlapping(structures)
-    for index in np.flatnonzero(suspect):
+    for index in np.flatnonzero(suspect).tolist():
         try:
             if unknown := model.table.unknown_elements(structures[index].atomic_numbers):
                 raise StructureError(
@@ -297,8 +297,8 @@ def _predict_hosts(model: VoltageModel, hosts: _Hosts, which: Sequence[int]) -> 
         percentile = model.domain.percentile(difficulty)
         if model.intervals:
             uncertainty = model.intervals.around(voltages, difficulty)
-    for b in np.flatnonzero(plain.isolated_atom >= 0):
-        hosts.refuse(which[b], _isolated(plain, int(b)))
+    for b in np.flatnonzero(plain.isolated_atom >= 0).tolist():
+        hosts.refuse(which[b], _isolated(plain, b))
     return _Part(
         voltage=voltages,
         site=shares.site.cpu().numpy(),
