@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     threads: int = Field(
         default=1, ge=1, le=1024, description="CPU threads of the network in one worker process"
     )
+    api_keys: SecretStr | None = Field(
+        default=None,
+        description="keys that may write over the REST API of `voltscreen serve`, separated by "
+        "commas, at least 16 characters each; without it nobody may",
+    )
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",

@@ -16,7 +16,7 @@ from voltscreen.errors import VoltscreenError
 
 COMMAND_MODULES = (
     "screen", "predict", "init", "db", "ingest", "campaign", "worker", "results",
-    "substitute", "refine", "model",
+    "serve", "substitute", "refine", "model",
 )  # fmt: skip
 """Modules of this room in the order of `--help`; each has `register(app)`."""
 

@@ -74,6 +74,16 @@ def read_structure(path: Path) -> PackedStructure:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise FileFormatError(f"cannot read {path}: {error.strerror}") from None
+    return parse_structure(text, path)
+
+
+def parse_structure(text: str, path: Path) -> PackedStructure:
+    """The one structure of a file's text; the path says what kind it is, and is not opened.
+
+    Raises:
+        FileFormatError: not such a file, or of an unknown kind.
+        StructureError: read, but not a structure that can be predicted.
+    """
     packed = _parse(text, path)
     refuse_overlap(packed)
     return packed

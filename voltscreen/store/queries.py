@@ -224,6 +224,6 @@ def _reduced(formula: str) -> str:
 
     try:
         composition = Composition(formula)
-    except (ValueError, KeyError):
+        return str(composition.reduced_formula)
+    except Exception:  # noqa: BLE001 - pymatgen fails in many ways on what is no formula
         raise QueryError(f"not a formula: {formula!r}; write it as Mn2O4 or MnO2") from None
-    return str(composition.reduced_formula)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -183,3 +184,9 @@ def _unpacked(parts: Sequence[Row], wanted: set[str]) -> RankingColumns:
         if ELEMENTS in wanted
         else None,
     )
+
+
+def columns_stamp(store: Store, campaign: str, ion: str) -> datetime | None:
+    """When the columns of a ranking were written; None where they are not stored."""
+    row = store.ranking_columns.find_one({"_id": f"{campaign}:{ion}:1"}, {"ranked_at": 1})
+    return None if row is None else row["ranked_at"]

@@ -36,7 +36,7 @@ class ResultFilters(BaseModel):
     A candidate without the number that a filter bounds does not pass.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     min_voltage: float | None = Field(default=None, description="lowest voltage, V")
     max_voltage: float | None = Field(default=None, description="highest voltage, V")
@@ -57,15 +57,23 @@ class ResultFilters(BaseModel):
     max_energy_above_hull: float | None = Field(
         default=None, description="largest energy above the hull, eV/atom, where the source has it"
     )
-    min_sites: int | None = Field(default=None, description="fewest atoms in the cell")
-    max_sites: int | None = Field(default=None, description="most atoms in the cell")
+    min_sites: int | None = Field(
+        default=None, ge=0, le=10**9, description="fewest atoms in the cell"
+    )
+    max_sites: int | None = Field(
+        default=None, ge=0, le=10**9, description="most atoms in the cell"
+    )
     elements: tuple[str, ...] = Field(default=(), description="elements that are all in it")
     exclude_elements: tuple[str, ...] = Field(
         default=(), description="elements of which none is in it"
     )
-    formula: str | None = Field(default=None, description="formula of the candidate, e.g. MnO2")
+    formula: str | None = Field(
+        default=None, max_length=100, description="formula of the candidate, e.g. MnO2"
+    )
     chemsys: str | None = Field(
-        default=None, description="chemical system: these elements and no others, e.g. Mn-O"
+        default=None,
+        max_length=100,
+        description="chemical system: these elements and no others, e.g. Mn-O",
     )
     pareto: bool = Field(default=False, description="only the Pareto front")
     measured: bool = Field(default=False, description="only with a measured voltage for the ion")
