@@ -15,7 +15,7 @@ from voltscreen.report.colors import scale_of, text_color, voltage_color
 from voltscreen.report.dossier import IonEntry
 
 WIDTH, HEIGHT = 720, 420
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 16, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 16, 50
 ENERGY_LINES = (100, 200, 400, 600, 800, 1000, 1500, 2000, 3000, 4000)
 """Wh/kg of the contours."""
 
