@@ -133,16 +133,18 @@ def composition_names() -> list[str]:
     ]
 
 
-def element_properties() -> Array:
+def element_properties(*, impute: bool = True) -> Array:
     """(119, 22) float64 by atomic number, as pymatgen has them; row 0 is empty.
 
-    Where an element has no value it gets the median of the others.
+    Where an element has no value it gets the median of the others, or NaN without `impute`.
     """
     table = np.full((MAX_ATOMIC_NUMBER + 1, len(ELEMENT_PROPERTIES)), np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pymatgen: one an element for every missing datum
         for number in range(1, LAST_KNOWN_NUMBER + 1):
             table[number] = _properties_of(element_symbol(number))
+    if not impute:
+        return table
     return np.where(np.isfinite(table), table, np.nanmedian(table, axis=0))
 
 
