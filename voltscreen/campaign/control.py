@@ -57,7 +57,7 @@ def submit(store: Store, launchpad: VoltscreenLaunchPad, spec: CampaignSpec) -> 
             f"Work it with: voltscreen campaign run {spec.name}",
         )
     if campaign.state is not CampaignState.DONE:
-        workflow_id = _add(store, launchpad, spec.name, campaign_workflow(spec))
+        workflow_id = add_workflow(store, launchpad, spec.name, campaign_workflow(spec))
         return Submission(spec.name, workflow_id, f"Submitted campaign {spec.name!r}.{foretold}")
     fresh = 0
     if not source_is_unchanged(campaign, spec):
@@ -71,7 +71,7 @@ def submit(store: Store, launchpad: VoltscreenLaunchPad, spec: CampaignSpec) -> 
             f"Nothing to do: campaign {spec.name!r} is done, and its source has nothing new.",
         )
     workflow = continued_workflow(store, spec.name, campaign.model_id)
-    workflow_id = _add(store, launchpad, spec.name, workflow)
+    workflow_id = add_workflow(store, launchpad, spec.name, workflow)
     return Submission(
         spec.name, workflow_id, f"Submitted {fresh} new structures of campaign {spec.name!r}."
     )
@@ -91,7 +91,8 @@ def _foretell(store: Store, spec: CampaignSpec) -> str:
     return f" From the Materials Project, less what is stored: {foreseen(found)}."
 
 
-def _add(store: Store, launchpad: VoltscreenLaunchPad, name: str, workflow: Any) -> int:
+def add_workflow(store: Store, launchpad: VoltscreenLaunchPad, name: str, workflow: Any) -> int:
+    """Write a campaign's workflow and mark the campaign as not done; the workflow's id."""
     mapping = launchpad.add_wf(workflow)
     workflow_id = min(mapping.values())
     store.campaigns.update_one(
@@ -172,7 +173,7 @@ def resume(store: Store, launchpad: VoltscreenLaunchPad, name: str) -> Resumed:
         store.campaigns.update_one({"_id": name}, {"$set": {"state": CampaignState.RUNNING}})
     if not still_open and campaign.state is not CampaignState.DONE:
         # Died between the campaign's document and its workflow.
-        _add(store, launchpad, name, campaign_workflow(parse_spec(campaign.spec)))
+        add_workflow(store, launchpad, name, campaign_workflow(parse_spec(campaign.spec)))
         still_open = open_fireworks(launchpad, name)
     return Resumed(len(lost), len(failed), len(still_open))
 
@@ -187,7 +188,7 @@ def _plan_again(store: Store, launchpad: VoltscreenLaunchPad, campaign: Campaign
         sort=[("fw_id", -1)],
     )
     if not open_fireworks(launchpad, campaign.id):
-        _add(
+        add_workflow(
             store, launchpad, campaign.id,
             continued_workflow(store, campaign.id, campaign.model_id),
         )  # fmt: skip

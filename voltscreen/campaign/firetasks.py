@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fireworks import FiretaskBase, FWAction
 from fireworks.utilities.fw_utilities import explicit_serialize
@@ -17,6 +17,7 @@ from pymongo.errors import ConnectionFailure
 from voltscreen.campaign.plan import ingest_campaign, plan_campaign
 from voltscreen.campaign.predict import model_cache, predict_batch
 from voltscreen.campaign.rank import rank_campaign
+from voltscreen.campaign.refine import refine_structures, second_looks
 from voltscreen.campaign.register import register
 from voltscreen.campaign.shift import BatchEnd, Shift
 from voltscreen.campaign.spec import CampaignSpec, parse_spec
@@ -26,10 +27,14 @@ from voltscreen.errors import CampaignError, DatabaseError
 from voltscreen.failpoints import reach
 from voltscreen.model import VoltageModel, load_model
 from voltscreen.model.device import prepare
+from voltscreen.screening import RefineSpec
 from voltscreen.settings import settings
 from voltscreen.store import Store, connect, get_campaign
 from voltscreen.store.documents import BatchKind, BatchState, CampaignState, now
 from voltscreen.store.models import model_file
+
+if TYPE_CHECKING:
+    from voltscreen.potentials.chgnet import ChgnetPotential
 
 
 @explicit_serialize
@@ -91,10 +96,10 @@ class PredictTask(FiretaskBase):  # type: ignore[misc]
 
 @explicit_serialize
 class RankTask(FiretaskBase):  # type: ignore[misc]
-    """Rank the campaign's members for each ion, and close the campaign."""
+    """Rank the campaign's members for each ion; ask for second looks, or close the campaign."""
 
-    def run_task(self, fw_spec: dict[str, Any]) -> None:
-        """Spec: campaign."""
+    def run_task(self, fw_spec: dict[str, Any]) -> FWAction:
+        """Spec: campaign, refined (whether the second looks were taken already)."""
         with _stage(fw_spec, "rank") as store:
             campaign = get_campaign(store, fw_spec["campaign"])
             planned = {"campaign": campaign.id, "kind": {"$ne": BatchKind.INGESTED}}
@@ -107,6 +112,10 @@ class RankTask(FiretaskBase):  # type: ignore[misc]
             reach("rank.begun")
             counts = rank_campaign(store, spec, campaign.model_id)
             reach("rank.written")
+            if spec.refine and not fw_spec.get("refined"):
+                looks = second_looks(store, spec, spec.refine)
+                if looks is not None:
+                    return FWAction(additions=looks)
             reused = store.batches.find(
                 {"campaign": campaign.id, "kind": BatchKind.REUSED}, {"n_structures": 1}
             )
@@ -125,6 +134,18 @@ class RankTask(FiretaskBase):  # type: ignore[misc]
                     }
                 },
             )
+            return FWAction()
+
+
+@explicit_serialize
+class RefineTask(FiretaskBase):  # type: ignore[misc]
+    """Take a second look at some structures with one ion."""
+
+    def run_task(self, fw_spec: dict[str, Any]) -> None:
+        """Spec: campaign, ion, structures (ids), refine (options)."""
+        with _stage(fw_spec, "refine") as store:
+            spec = RefineSpec.model_validate(fw_spec["refine"])
+            refine_structures(store, fw_spec["structures"], fw_spec["ion"], _potential(), spec)
 
 
 @contextmanager
@@ -145,6 +166,19 @@ def _stage(fw_spec: dict[str, Any], stage: str) -> Iterator[Store]:
                     {"_id": fw_spec["campaign"]}, {"$push": {"errors": note}}
                 )
             raise
+
+
+@lru_cache(maxsize=1)
+def _potential() -> ChgnetPotential:
+    """The potential stays loaded: a worker reads it once."""
+    import torch
+
+    from voltscreen.potentials.chgnet import ChgnetPotential
+
+    potential = ChgnetPotential(settings().device)
+    if potential.device.type == "cpu":
+        torch.set_num_threads(1)  # cells are small; more threads wait for each other
+    return potential
 
 
 @lru_cache(maxsize=1)

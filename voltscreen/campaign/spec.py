@@ -20,6 +20,7 @@ from pydantic import (
 
 from voltscreen.errors import SpecError
 from voltscreen.ions import ION_SYMBOLS
+from voltscreen.screening.choice import RefineSpec
 from voltscreen.screening.ranking import RankSpec
 from voltscreen.sources import SOURCE_KINDS
 from voltscreen.sources.mp import parse_query
@@ -116,6 +117,9 @@ class CampaignSpec(SpecPart):
     model: str = Field(default="default", min_length=1, description="name, id or file of a model")
     batch: BatchSpec = Field(default_factory=BatchSpec)
     rank: RankSpec = Field(default_factory=RankSpec)
+    refine: RefineSpec | None = Field(
+        default=None, description="a second look at the shortlist, by a universal potential"
+    )
 
     @field_validator("ions")
     @classmethod

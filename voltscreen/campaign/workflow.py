@@ -1,16 +1,20 @@
-"""A campaign as a FireWorks workflow: ingest and plan, a predict Firework a batch, rank.
+"""A campaign as a FireWorks workflow: ingest and plan, a predict Firework a batch, rank, refine.
 
 The predict Fireworks are detours of the first Firework, so the ranking waits for all of them.
 It also runs when some of them fizzled: one failed batch does not withhold the others' ranking.
+Where the spec asks for second looks, the ranking adds a Firework for every few of its best, and
+another ranking after them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fireworks import Firework, Workflow
 
 from voltscreen.campaign.spec import CampaignSpec
+from voltscreen.screening import RefineSpec
 from voltscreen.store import Store
 from voltscreen.store.documents import BatchKind, BatchState
 
@@ -68,12 +72,41 @@ def pending_fireworks(store: Store, name: str, model_id: str) -> list[Firework]:
     ]
 
 
-def _rank_firework(name: str, parents: list[Any]) -> Firework:
+def refine_workflow(
+    name: str, chosen: Mapping[str, Sequence[str]], spec: RefineSpec, size: int
+) -> Workflow:
+    """Second looks at structures, so many a Firework, and the ranking anew after them.
+
+    Args:
+        chosen: structure ids by ion.
+    """
+    from voltscreen.campaign.firetasks import RefineTask
+
+    fireworks = [
+        Firework(
+            [RefineTask()],
+            spec={
+                "campaign": name,
+                "ion": ion,
+                "structures": list(ids[start : start + size]),
+                "refine": spec.model_dump(mode="json"),
+            },
+            name=f"{name} refine {ion} {start // size + 1:04d}",
+        )
+        for ion, ids in chosen.items()
+        for start in range(0, len(ids), size)
+    ]
+    last = _rank_firework(name, parents=fireworks, refined=True)
+    return Workflow([*fireworks, last], name=name, metadata={"voltscreen_campaign": name})
+
+
+def _rank_firework(name: str, parents: list[Any], *, refined: bool = False) -> Firework:
+    """refined: after the second looks, so that it asks for no more of them."""
     from voltscreen.campaign.firetasks import RankTask
 
     return Firework(
         [RankTask()],
-        spec={"campaign": name, "_allow_fizzled_parents": True},
+        spec={"campaign": name, "refined": refined, "_allow_fizzled_parents": True},
         name=f"{name} rank",
         parents=parents,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from voltscreen.cli.output import program, say
+from voltscreen.cli.output import JsonOption, program, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 refine_app = typer.Typer(
     no_args_is_help=True,
-    help="Energies by a universal potential: hosts, label, voltage, merge.",
+    invoke_without_command=True,
 )
 
 PARQUET = typer.Option(
@@ -41,6 +41,56 @@ DEVICE = typer.Option("--device", help="auto, cpu, cuda or cuda:N. Default: as i
 def register(app: typer.Typer) -> None:
     """Add the group."""
     app.add_typer(refine_app, name="refine")
+
+
+@refine_app.callback()
+def refine(
+    context: typer.Context,
+    campaign: Annotated[
+        str | None, typer.Option("--campaign", help="Name of a finished campaign.")
+    ] = None,
+    ion: Annotated[str | None, typer.Option("--ion", help="Working ion, e.g. Mg.")] = None,
+    top: Annotated[int, typer.Option("--top", help="Candidates to look at.")] = 200,
+    choose: Annotated[
+        str,
+        typer.Option("--choose", help="rank: the best; gain: the largest expected gain."),
+    ] = "rank",
+    sites: Annotated[int, typer.Option("--sites", help="Distinct voids tried.")] = 4,
+    relax_steps: Annotated[
+        int, typer.Option("--relax-steps", help="Force evaluations for each end, at most.")
+    ] = 100,
+    workers: Annotated[int, WORKERS] = 1,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also look again at what failed before.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """A second look at a campaign's shortlist by a universal potential (CHGNet).
+
+    Puts ions into the best candidates, relaxes both ends, and ranks anew with the refined
+    voltages. What was looked at is not looked at again, so that a stopped one goes on. The
+    commands below make labels to train on.
+
+    Example: voltscreen refine --campaign known-hosts --ion Mg --top 20
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from pydantic import ValidationError
+
+    from voltscreen.campaign.spec import explain
+    from voltscreen.cli.refine_campaign import refine_campaign
+    from voltscreen.errors import SpecError, VoltscreenError
+    from voltscreen.screening import RefineSpec
+
+    if campaign is None or ion is None:
+        raise VoltscreenError("give --campaign and --ion, or a command: voltscreen refine --help")
+    try:
+        spec = RefineSpec.model_validate(
+            {"top": top, "choose": choose, "sites": sites, "relax_steps": relax_steps}
+        )
+    except ValidationError as error:
+        raise SpecError(explain(error, RefineSpec)) from None
+    refine_campaign(campaign, ion, spec, workers, again=again, as_json=as_json)
 
 
 @refine_app.command("label")

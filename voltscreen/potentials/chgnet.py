@@ -67,6 +67,7 @@ class ChgnetPotential:
     Attributes:
         name: of the potential.
         version: of the weights and of the package.
+        label: name and weights, by which stored results are told apart.
     """
 
     name = "chgnet"
@@ -82,6 +83,7 @@ class ChgnetPotential:
             ModelError: the device is not there.
         """
         self.version = chgnet_version()
+        self.label = chgnet_label()
         from chgnet.model.model import CHGNet
 
         from voltscreen.model.device import choose_device
@@ -214,6 +216,11 @@ def chgnet_version() -> str:
         raise MissingPackageError(
             "insertion energies need CHGNet: pip install 'voltscreen[potential]'"
         ) from None
+
+
+def chgnet_label() -> str:
+    """Name and weights, such as chgnet-0.3.0."""
+    return f"{ChgnetPotential.name}-{WEIGHTS}"
 
 
 def with_last_atom(graph: CrystalGraph, atomic_number: int) -> CrystalGraph:

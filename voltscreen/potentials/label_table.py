@@ -12,15 +12,12 @@ import pyarrow.parquet as pq
 
 from voltscreen.errors import FileFormatError
 from voltscreen.potentials.insertion import HostLabels
-from voltscreen.potentials.short_look import ShortLook
+from voltscreen.potentials.short_look import SHORT_LOOK_NUMBERS, ShortLook
 from voltscreen.potentials.topotactic import TopotacticLabels
 
 PART_PATTERN = "labels-*.parquet"
 
 ION_COLUMNS = ("insertion_energy", "ion_site_energy", "host_shift", "moment_change")
-SHORT_LOOK_COLUMNS = (
-    "ion_force", "host_force", "pressure", "volume_change", "shift", "end_force",
-)  # fmt: skip
 
 
 class LabelKind(StrEnum):
@@ -122,7 +119,7 @@ def short_look_row(looks: Sequence[ShortLook]) -> dict[str, object]:
     return {
         "ions": [look.ion for look in looks],
         "energies": [list(look.energies) for look in looks],
-        **{name: [getattr(look, name) for look in looks] for name in SHORT_LOOK_COLUMNS},
+        **{name: [getattr(look, name) for look in looks] for name in SHORT_LOOK_NUMBERS},
         "error": "; ".join(f"{look.failure}: with {look.ion}" for look in looks if look.failure)
         or None,
     }

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 SHORT_STEPS = 6
 """Force evaluations of a short look."""
+SHORT_LOOK_NUMBERS = (
+    "ion_force", "host_force", "pressure", "volume_change", "shift", "end_force",
+)  # fmt: skip
+"""Fields of a short look that are one number each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Capacity, energy density, filters, ranking and the Pareto front, on plain objects."""
 
 from voltscreen.screening.capacity import gravimetric_capacity, reducible_charge
+from voltscreen.screening.choice import Choice, RefineSpec, choose_candidates
 from voltscreen.screening.ranking import (
     Objective,
     RankedRow,
@@ -17,13 +18,16 @@ from voltscreen.screening.substitution import (
 )
 
 __all__ = [
+    "Choice",
     "Objective",
     "Proposal",
     "RankInput",
     "RankSpec",
     "RankedRow",
+    "RefineSpec",
     "SubstituteSpec",
     "Swap",
+    "choose_candidates",
     "gravimetric_capacity",
     "propose",
     "rank_candidates",

@@ -100,6 +100,11 @@ class Store:
         return self.database["ranking_columns"]
 
     @property
+    def refinements(self) -> Collection[Row]:
+        """`RefinementDocument`."""
+        return self.database["refinements"]
+
+    @property
     def substitutions(self) -> Collection[Row]:
         """`SubstitutionDocument`."""
         return self.database["substitutions"]

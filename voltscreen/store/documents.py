@@ -440,6 +440,40 @@ class ModelDocument(Document):
 # --- later rooms ----------------------------------------------------------------------------
 
 
+class RefinedSite(Part):
+    """A void that a second look put an ion in."""
+
+    frac_coords: list[float] = Field(description="fractional, (3,)")
+    clearance: float = Field(description="angstrom")
+    distance: float = Field(description="angstrom, to the nearest atom")
+    multiplicity: int = Field(description="voids like it in the cell")
+    unrelaxed: float | None = Field(default=None, description="insertion energy, eV")
+    relaxed: float | None = Field(
+        default=None, description="after the short relaxation, eV; absent where it was given up"
+    )
+
+
+class RefinedFilling(Part):
+    """The host with so many ions, relaxed."""
+
+    count: float = Field(description="ions in the host's cell")
+    energy: float = Field(description="eV, of the host's cell with them")
+    volume_change: float = Field(description="relative to the relaxed host")
+    min_distance: float = Field(description="angstrom, between any two atoms")
+    max_force: float = Field(description="eV/angstrom")
+    converged: bool
+    kept: bool = Field(description="whether the framework survived")
+    known: bool = Field(description="whether it began from a known structure")
+
+
+class ProfileStep(Part):
+    """A step of the voltage profile."""
+
+    first: float = Field(description="ions in the host's cell where it begins")
+    last: float = Field(description="and where it ends")
+    voltage: float = Field(description="volt")
+
+
 class RefinementDocument(Document):
     """A second look at a candidate by a universal potential."""
 
@@ -448,15 +482,53 @@ class RefinementDocument(Document):
     id: str = Field(alias="_id", description="structure:ion:potential")
     structure_id: str
     ion: str
-    potential: str
-    insertion_site: list[float] = Field(description="fractional, (3,)")
-    insertion_energy: float = Field(description="eV")
+    potential: str = Field(description="name and weights")
+    formula: str = Field(description="of the host")
+    n_atoms: int = Field(default=0, description="of the host's cell")
+    status: VoltageStatus
+    reason: str | None = Field(default=None, description="why it failed")
+    limit: int | None = Field(default=None, description="ions in the cell when charge balanced")
+    insertion_energies: list[float] = Field(
+        default_factory=list,
+        description="eV, of one ion in the largest void, at every step of the short look; the "
+        "first unrelaxed",
+    )
+    short_look: dict[str, float] = Field(
+        default_factory=dict, description="forces, pressure and shifts of the short look"
+    )
+    sites: list[RefinedSite] = Field(default_factory=list, description="voids tried")
+    fillings: list[RefinedFilling] = Field(default_factory=list, description="by number of ions")
+    profile: list[ProfileStep] = Field(default_factory=list, description="on the convex hull")
+    known_end: str | None = Field(
+        default=None, description="structure id of the known discharged end that was used"
+    )
     relaxed_host: bytes | None = Field(default=None, description="PackedStructure bytes")
     relaxed_discharged: bytes | None = Field(default=None, description="PackedStructure bytes")
-    volume_change: float | None = Field(default=None, description="relative to the host")
-    voltage: float = Field(description="refined, volt")
+    host_energy: float | None = Field(default=None, description="relaxed, eV a cell")
+    host_volume_change: float | None = Field(default=None, description="by its relaxation")
+    host_min_distance: float | None = Field(default=None, description="relaxed, angstrom")
+    ions_inserted: float | None = Field(default=None, description="in the host's cell, at the end")
+    volume_change: float | None = Field(default=None, description="relative to the relaxed host")
+    min_distance: float | None = Field(default=None, description="discharged, angstrom")
+    framework_kept: bool | None = Field(default=None, description="by StructureMatcher")
+    potential_voltage: float | None = Field(
+        default=None, description="average by the potential's energies, volt"
+    )
+    evaluations: int = Field(default=0, description="of forces")
+    seconds: float = Field(default=0.0, description="wall time, s")
+    device: str = Field(default="cpu", description="cpu or cuda:N")
+    model_id: str | None = Field(default=None, description="whose fast voltage was refined")
+    voltage: float | None = Field(default=None, description="refined, volt")
+    sd: float | None = Field(default=None, description="volt")
+    lo80: float | None = Field(default=None, description="volt")
+    hi80: float | None = Field(default=None, description="volt")
     lo90: float | None = Field(default=None, description="volt")
     hi90: float | None = Field(default=None, description="volt")
+
+
+def refinement_id(structure_id: str, ion: str, potential: str) -> str:
+    """`_id` of a second look."""
+    return f"{structure_id}:{ion}:{potential}"
 
 
 class Verdict(StrEnum):
