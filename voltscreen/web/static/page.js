@@ -22,7 +22,8 @@ document.addEventListener("DOMContentLoaded", () => {
   // Empty filters stay out of the address.
   for (const filters of document.querySelectorAll("form.filters")) {
     filters.addEventListener("submit", () => {
-      for (const field of filters.elements) if (field.name && !field.value) field.disabled = true;
+      // Not `filters.elements`: a filter of that name hides it.
+      for (const field of filters.querySelectorAll("input, select")) if (field.name && !field.value) field.disabled = true;
     });
   }
 
