@@ -95,7 +95,8 @@ def measure(address: str, campaign: str, repeats: int) -> list[dict[str, object]
                 started = time.perf_counter()
                 answer = ask()  # type: ignore[operator]
                 taken.append(1000 * (time.perf_counter() - started))
-                answer.raise_for_status()
+                if answer.status_code != 200:
+                    raise SystemExit(f"{what}: {answer.status_code} {answer.text[:300]}")
             middle = sorted(taken)[len(taken) // 2]
             results.append({"what": what, "first_ms": round(taken[0]), "median_ms": round(middle)})
 

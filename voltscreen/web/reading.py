@@ -16,7 +16,7 @@ from voltscreen.structures import PackedStructure
 from voltscreen.web import reading_process as child
 
 MAX_LINES = 20_000
-SECONDS = 8.0
+SECONDS = 15.0
 """A structure of `MAX_ATOMS` atoms is read in one."""
 START_SECONDS = 60.0
 _COMPRESSED = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip file", b"BZh": "a bzip2 file",
