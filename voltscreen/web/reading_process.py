@@ -16,6 +16,7 @@ MAX_ATOMS = 600
 """Atoms of one cell; beyond, a prediction takes longer than a page should."""
 MEMORY = 3 * 2**30
 """Bytes of address space."""
+STRUCTURE, NO_STRUCTURE, NO_FILE, READY = b"S", b"s", b"f", b"r"
 _ROCK_SALT = """data_x
 _symmetry_space_group_name_H-M 'F m -3 m'
 _cell_length_a 4.2
@@ -32,23 +33,6 @@ _atom_site_fract_z
 Mn1 0 0 0
 O1 0.5 0.5 0.5
 """
-STRUCTURE, NO__ROCK_SALT = """data_x
-_symmetry_space_group_name_H-M 'F m -3 m'
-_cell_length_a 4.2
-_cell_length_b 4.2
-_cell_length_c 4.2
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-loop_
-_atom_site_label
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-Mn1 0 0 0
-O1 0.5 0.5 0.5
-"""
-STRUCTURE, NO_FILE, READY = b"S", b"s", b"f", b"r"
 _LENGTH = struct.Struct("<I")
 
 
