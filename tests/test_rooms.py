@@ -15,7 +15,16 @@ ROOMS = [
     "store", "potentials", "model", "graph", "structures",
 ]  # fmt: skip
 """From the top floor down; the single modules are the ground floor."""
-GROUND_FLOOR = {"errors", "failpoints", "ions", "masking", "process", "settings", "__init__"}
+GROUND_FLOOR = {
+    "errors",
+    "failpoints",
+    "ions",
+    "masking",
+    "process",
+    "resources",
+    "settings",
+    "__init__",
+}
 PACKAGE = Path(voltscreen.__file__).parent
 DATABASE_PACKAGES = {"pymongo", "bson", "gridfs", "fireworks"}
 WITHOUT_DATABASE = ["screening", "potentials", "model", "graph", "structures", "sources", "train"]

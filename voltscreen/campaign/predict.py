@@ -57,9 +57,19 @@ def predict_batch(
     writer = BatchWriter(store, batch, fw_id, shift or Shift(), str(model.device))
     writer.begin()
     reach("predict.begun")
-    work = read_batch(store, batch.structure_ids, model.id)
+    end = work_batch(
+        writer, batch.structure_ids, read_batch(store, batch.structure_ids, model.id), model
+    )
+    reach("finish.batch")
+    return end
+
+
+def work_batch(
+    writer: BatchWriter, structure_ids: Sequence[str], work: BatchWork, model: VoltageModel
+) -> BatchEnd:
+    """Predict chunk after chunk, as far as the time allows; see `predict_batch`."""
     try:
-        for ids in _chunks(batch.structure_ids):
+        for ids in _chunks(structure_ids):
             if not writer.has_time_for_a_chunk():
                 return writer.end(complete=False)
             missing = [key for key in ids if key not in work.done]
@@ -71,12 +81,10 @@ def predict_batch(
             reach("write.chunk")
             writer.count(statuses[key] for key in ids)
         reach("write.batch")
-        end = writer.end(complete=True)
+        return writer.end(complete=True)
     except BaseException as cause:
         writer.fail(cause)
         raise
-    reach("finish.batch")
-    return end
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +187,7 @@ def _float32(values: np.ndarray) -> bytes:
     return values.astype("<f4").tobytes()
 
 
-def _chunks(ids: list[str]) -> Iterator[list[str]]:
+def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(ids), CHUNK):
         yield ids[start : start + CHUNK]
 

@@ -23,6 +23,9 @@ MARGIN = 2.0
 """Seconds kept for handing back what is in hand."""
 PING_SECONDS = 1.0
 PING_TIMEOUT = 5.0
+ECHO_SECONDS = 2.0
+"""A signal that comes again so soon is the same one, on another way: by the terminal and by the
+parent, by SLURM and by the shell of the batch script."""
 
 
 class BatchEnd(Enum):
@@ -52,7 +55,7 @@ class Shift:
     stop: threading.Event = field(default_factory=threading.Event)
     last_end: BatchEnd | None = None
     longest: float = 0.0
-    _told: set[int] = field(default_factory=set)
+    _told: dict[int, float] = field(default_factory=dict)
 
     @classmethod
     def begin(cls) -> Shift:
@@ -96,7 +99,7 @@ class Shift:
     def listen(self) -> Iterator[None]:
         """Let SIGUSR1, SIGTERM and SIGINT end the shift after the batch in hand.
 
-        The same signal again hands it back; SIGUSR1 may come as often as it likes.
+        Outside of a job the same signal again, later, hands it back; not SIGUSR1.
         """
         signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
         former = {number: signal.signal(number, self._hear) for number in signals}
@@ -107,9 +110,10 @@ class Shift:
                 signal.signal(number, handler)
 
     def _hear(self, number: int, _frame: FrameType | None) -> None:
+        moment = time.time()
+        first = self._told.setdefault(number, moment)
         if number == signal.SIGTERM and self.grace is not None:
-            self.end = min(self.end, time.time() + self.grace)
-        if number in self._told and number != signal.SIGUSR1:
-            self.end = min(self.end, time.time())
-        self._told.add(number)
+            self.end = min(self.end, first + self.grace)
+        elif number != signal.SIGUSR1 and moment - first > ECHO_SECONDS:
+            self.end = min(self.end, moment)
         self.stop.set()

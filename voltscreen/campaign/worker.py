@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 from fireworks import FWorker
@@ -22,6 +23,7 @@ from voltscreen.campaign.launchpad import (
     quiet_fireworks,
 )
 from voltscreen.campaign.liveness import Liveness
+from voltscreen.campaign.offline import work_offline
 from voltscreen.campaign.reconcile import reclaim, reconcile
 from voltscreen.campaign.shift import BatchEnd, Shift
 from voltscreen.campaign.worker_id import HEARTBEAT_SECONDS, WorkerId
@@ -79,6 +81,24 @@ def work(campaign: str | None = None, max_launches: int | None = None) -> Worked
             return _Work(launchpad, shift, campaign, max_launches).run()
 
 
+def offline_work(folder: Path) -> Worked:
+    """Work exported batch files until none is left; signals and wall time as for `work`.
+
+    Raises:
+        CampaignError: there is no such folder.
+    """
+    shift = Shift.begin()
+    with shift.listen():
+        count, last = work_offline(folder, shift)
+    if last is BatchEnd.HANDED_BACK:
+        return Worked(count, WorkerEnd.HANDED_BACK)
+    if shift.stop.is_set():
+        return Worked(count, WorkerEnd.STOPPED)
+    if not shift.has_time_for_a_batch():
+        return Worked(count, WorkerEnd.OUT_OF_TIME)
+    return Worked(count, WorkerEnd.NOTHING_READY)
+
+
 class _Work:
     """The loop of a worker."""
 
@@ -104,7 +124,10 @@ class _Work:
         """Until it leaves."""
         first: list[int] = []
         reclaimed = False
-        while (end := self._must_leave()) is None:
+        while True:
+            end = self._must_leave()
+            if end is not None:
+                return Worked(self._launches, end)
             try:
                 if not reclaimed:
                     # What this job had in hand before it was requeued, or lost by a dead sibling.
@@ -112,14 +135,14 @@ class _Work:
                     reclaimed = True
                 end = self._take_one(first.pop(0) if first else None)
             except ConnectionFailure:
+                reclaimed = False
                 if not self._shift.wait_for_database(self._launchpad.connection):
                     end = WorkerEnd.DATABASE_AWAY
-                reclaimed = False
             except DatabaseGone:
-                end = self._gone()
+                spooled = self._shift.last_end is BatchEnd.SPOOLED
+                end = WorkerEnd.SPOOLED if spooled else WorkerEnd.DATABASE_AWAY
             if end is not None:
-                break
-        return Worked(self._launches, end or WorkerEnd.STOPPED)
+                return Worked(self._launches, end)
 
     def _must_leave(self) -> WorkerEnd | None:
         if self._shift.last_end is BatchEnd.HANDED_BACK:
@@ -163,11 +186,6 @@ class _Work:
         asks_slurm = any(verdict.job for verdict in living)
         self._shift.stop.wait(SLURM_POLL_SECONDS if asks_slurm else POLL_SECONDS)
         return None
-
-    def _gone(self) -> WorkerEnd:
-        """Why to leave when the database stays away."""
-        spooled = self._shift.last_end is BatchEnd.SPOOLED
-        return WorkerEnd.SPOOLED if spooled else WorkerEnd.DATABASE_AWAY
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ import contextlib
 import resource
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from pymongo.errors import ConnectionFailure
 
@@ -39,26 +40,50 @@ class BatchWriter:
     """Writes one attempt at a batch.
 
     Args:
+        store: None where the database is never reached: everything goes to the spool file.
         device: where the model is, such as cpu or cuda:0.
+        folder: of spool files; that of the settings when None.
     """
 
     def __init__(
-        self, store: Store, batch: BatchDocument, fw_id: int | None, shift: Shift, device: str
+        self,
+        store: Store | None,
+        batch: BatchDocument,
+        fw_id: int | None,
+        shift: Shift,
+        device: str,
+        folder: Path | None = None,
     ) -> None:
         self._store, self._batch, self._fw_id = store, batch, fw_id
         self._shift, self._device = shift, device
         self._started, self._clock = now(), time.monotonic()
+        self._away: Store | None = None
+        self._folder = folder or spool_folder()
         self._counts = {"predicted": 0, "failed": 0}
+        self.was_complete = False
         self._kept: list[VoltageDocument] = []
-        self._away = False
         self._chunk_clock, self._longest_chunk = self._clock, 0.0
 
+    def _tell(self, write: Callable[[Store], object]) -> bool:
+        """Write to the database; False while it is away, which it then is to the batch's end."""
+        if self._store is None:
+            return False
+        try:
+            write(self._store)
+        except ConnectionFailure:
+            self._away, self._store = self._store, None
+            return False
+        return True
+
     def begin(self) -> None:
-        """Mark the batch as running."""
-        self._store.batches.update_one(
-            {"_id": self._batch.id},
-            {"$set": {"state": BatchState.RUNNING, "fw_id": self._fw_id}},
-        )
+        """Mark the batch as running.
+
+        Raises:
+            pymongo.errors.ConnectionFailure: the database is away before anything was done.
+        """
+        if self._store is not None:
+            running = {"state": BatchState.RUNNING, "fw_id": self._fw_id}
+            self._store.batches.update_one({"_id": self._batch.id}, {"$set": running})
 
     def has_time_for_a_chunk(self) -> bool:
         """Whether a chunk as long as the longest so far would still end in time."""
@@ -67,23 +92,15 @@ class BatchWriter:
 
     def write(self, documents: Sequence[VoltageDocument]) -> None:
         """Write voltages, or keep them."""
-        if not self._away:
-            try:
-                insert_new(self._store.voltages, documents)
-            except ConnectionFailure:
-                self._away = True
-        if self._away:
+        if not self._tell(lambda store: insert_new(store.voltages, documents)):
             self._kept += documents
 
     def count(self, statuses: Iterable[VoltageStatus]) -> None:
         """Count structures of the batch that are through, and say so."""
         for status in statuses:
             self._counts["predicted" if status is VoltageStatus.OK else "failed"] += 1
-        if not self._away:
-            try:
-                self._store.batches.update_one({"_id": self._batch.id}, {"$set": self._counts})
-            except ConnectionFailure:
-                self._away = True
+        found = {"$set": self._counts}
+        self._tell(lambda store: store.batches.update_one({"_id": self._batch.id}, found))
         self._longest_chunk = max(self._longest_chunk, time.monotonic() - self._chunk_clock)
 
     def end(self, *, complete: bool) -> BatchEnd:
@@ -91,23 +108,21 @@ class BatchWriter:
 
         With the database away this writes a spool file, waits, and replays it.
         """
+        self.was_complete = complete
         attempt = self._attempt(handed_back=None if complete else True)
-        end = BatchEnd.DONE if complete else BatchEnd.HANDED_BACK
         state = BatchState.DONE if complete else BatchState.READY
-        if not self._away:
-            try:
-                note_attempt(self._store, self._batch.id, attempt, state, self._counts)
-            except ConnectionFailure:
-                self._away = True
-            else:
-                return end
-        return end if self._spool(attempt, complete=complete) else BatchEnd.SPOOLED
+        told = self._tell(
+            lambda store: note_attempt(store, self._batch.id, attempt, state, self._counts)
+        )
+        if told or self._spool(attempt, complete=complete):
+            return BatchEnd.DONE if complete else BatchEnd.HANDED_BACK
+        return BatchEnd.SPOOLED
 
     def fail(self, cause: BaseException) -> None:
         """Mark the batch as failed; nothing while the database is away."""
         attempt = self._attempt(error=f"{type(cause).__name__}: {cause}")
-        with contextlib.suppress(ConnectionFailure):
-            note_attempt(self._store, self._batch.id, attempt, BatchState.FAILED, self._counts)
+        failed = BatchState.FAILED
+        self._tell(lambda store: note_attempt(store, self._batch.id, attempt, failed, self._counts))
 
     def _spool(self, attempt: Attempt, *, complete: bool) -> bool:
         """Through a spool file into the database; False when it stays away."""
@@ -118,14 +133,12 @@ class BatchWriter:
             worker=WorkerId.current().name,
             complete=complete,
             attempt=attempt.model_copy(update={"spooled": True}),
-            count=0,
-            sha256="",
             **self._counts,
         )
-        path = write_spool(spool_folder(), header, self._kept)
-        while self._shift.wait_for_database(self._store.database.client):
+        path = write_spool(self._folder, header, self._kept)
+        while self._away and self._shift.wait_for_database(self._away.database.client):
             with contextlib.suppress(ConnectionFailure):
-                replay(self._store, read_spool(path))
+                replay(self._away, read_spool(path))
                 path.unlink()
                 return True
         return False

@@ -15,7 +15,7 @@ import typer
 from voltscreen.errors import VoltscreenError
 
 COMMAND_MODULES = (
-    "screen", "predict", "init", "db", "ingest", "campaign", "worker", "results",
+    "screen", "predict", "init", "db", "ingest", "campaign", "worker", "slurm", "results",
     "explain", "substitute", "refine", "model", "serve",
 )  # fmt: skip
 """Modules of this room in the order of `--help`; each has `register(app)`."""

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from voltscreen.store import Store
 
 campaign_app = typer.Typer(
-    no_args_is_help=True, help="Campaigns: submit, run, status, resume, cancel, list."
+    no_args_is_help=True,
+    help="Campaigns: submit, run, status, resume, cancel, list; export and recover batches.",
 )
 
 Name = Annotated[str, typer.Argument(help="Name of the campaign.")]
@@ -87,6 +88,74 @@ def resume(
         say(resumed.message)
         if resumed.open and not no_work:
             finish(store, name, workers)
+
+
+@campaign_app.command("export")
+def export(
+    name: Name,
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder for the batch files; made if missing.")
+    ] = None,
+    batches: Annotated[
+        int | None, typer.Option("--batches", min=1, help="At most so many; all by default.")
+    ] = None,
+    take_back: Annotated[
+        bool, typer.Option("--take-back", help="Make what was exported ready again instead.")
+    ] = False,
+) -> None:
+    """Write ready batches to files, for nodes that never reach the database.
+
+    They are worked by `voltscreen worker --offline FOLDER` and come back by `campaign recover`.
+    """
+    from voltscreen.campaign import offline
+    from voltscreen.campaign.launchpad import open_launchpad
+    from voltscreen.errors import CampaignError
+    from voltscreen.store import connect
+
+    with connect() as store, contextlib.closing(open_launchpad()) as launchpad:
+        if take_back:
+            count = offline.take_back(store, launchpad, name)
+            say(f"{count} exported batches are ready again.")
+            return
+        if folder is None:
+            raise CampaignError("give the folder to write to")
+        paths = offline.export_batches(store, launchpad, name, folder, batches)
+    say(f"Wrote {len(paths)} batch files and their model to {folder}.")
+    if paths:
+        say(f"On the nodes: {program()} worker --offline {folder}")
+        say(f"Then here:    {program()} campaign recover {folder}")
+
+
+@campaign_app.command("recover")
+def recover(
+    folders: Annotated[list[Path], typer.Argument(help="Folders with spool files.")],
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete the files that are in the database then.")
+    ] = False,
+) -> None:
+    """Replay results that could not reach the database; doing it twice does no harm."""
+    from voltscreen.campaign.launchpad import open_launchpad
+    from voltscreen.campaign.recover import recover as replay
+    from voltscreen.store import connect
+
+    files = new = known = finished = refused = 0
+    with connect() as store, contextlib.closing(open_launchpad()) as launchpad:
+        for folder in folders:
+            for found in replay(store, launchpad, folder):
+                if found.refused:
+                    refused += 1
+                    say(f"Left alone: {found.refused}")
+                    continue
+                files, new, known = files + 1, new + found.new, known + found.known
+                finished += found.finished
+                if delete:
+                    found.path.unlink()
+    say(
+        f"Replayed {files} files: {new} voltages are new, {known} were there; "
+        f"{finished} batches ended by it."
+    )
+    if refused:
+        raise typer.Exit(1)
 
 
 @campaign_app.command("cancel")

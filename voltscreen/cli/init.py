@@ -13,6 +13,13 @@ from voltscreen.cli.output import program, say
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
+_FWORKER = """\
+# FireWorks' worker for qlaunch: any campaign of voltscreen.
+name: voltscreen
+category: ''
+query: '{"spec.campaign": {"$exists": true}}'
+"""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -24,9 +31,12 @@ def init(
 ) -> None:
     """Copy starter campaign specs, described settings and FireWorks' configuration."""
     written = [
-        *_copy_workflows(folder / "workflows"),
+        *_copy("workflows", folder / "workflows"),
+        *_copy("slurm", folder / "slurm"),
         _write(folder / "settings.yaml", _settings_text()),
         _write_secret(folder / "my_launchpad.yaml", _launchpad_text()),
+        _write(folder / "my_qadapter.yaml", _qadapter_text(folder)),
+        _write(folder / "my_fworker.yaml", _FWORKER),
     ]
     for path in written:
         say(f"  {path}")
@@ -35,23 +45,24 @@ def init(
     say(f"FireWorks' own commands: lpad -l {folder / 'my_launchpad.yaml'} get_wflows")
 
 
-def workflow_files() -> Traversable:
-    """The folder workflows/: of the checkout, or packed into the installed package."""
-    from importlib import resources
+def _copy(name: str, folder: Path) -> list[Path]:
+    """A folder that comes with voltscreen, with what is in it."""
+    from voltscreen.resources import bundled
 
-    package = resources.files("voltscreen")
-    packed = package / "_data" / "workflows"
-    if packed.is_dir():
-        return packed
-    return resources.files("voltscreen").joinpath("..", "workflows")
+    return [path for item in _sorted(bundled(name)) for path in _copy_item(item, folder)]
 
 
-def _copy_workflows(folder: Path) -> list[Path]:
-    return [
-        _write(folder / item.name, item.read_text(encoding="utf-8"))
-        for item in sorted(workflow_files().iterdir(), key=lambda item: item.name)
-        if item.name.endswith((".yaml", ".md"))
-    ]
+def _copy_item(item: Traversable, folder: Path) -> list[Path]:
+    if item.is_dir():
+        return [path for part in _sorted(item) for path in _copy_item(part, folder / item.name)]
+    path = _write(folder / item.name, item.read_text(encoding="utf-8"))
+    if path.suffix == ".sh":
+        path.chmod(path.stat().st_mode | 0o111)
+    return [path]
+
+
+def _sorted(folder: Traversable) -> list[Traversable]:
+    return sorted(folder.iterdir(), key=lambda item: item.name)
 
 
 def _write(path: Path, text: str) -> Path:
@@ -109,3 +120,32 @@ def _launchpad_text() -> str:
         "user_indices: [spec.campaign]\n"
         "strm_lvl: WARNING\n"
     )
+
+
+def _qadapter_text(folder: Path) -> str:
+    """FireWorks' my_qadapter.yaml: jobs of `qlaunch` run a worker of voltscreen."""
+    import sys
+
+    from voltscreen.settings import settings
+
+    config = settings()
+    template = (folder / "slurm" / "qlaunch_template.txt").absolute()
+    return f"""\
+# For FireWorks' qlaunch; `voltscreen slurm submit` counts jobs and work, qlaunch does not.
+#   qlaunch -l my_launchpad.yaml -w my_fworker.yaml -q my_qadapter.yaml singleshot
+#   qlaunch -l my_launchpad.yaml -w my_fworker.yaml -q my_qadapter.yaml rapidfire -m 10
+_fw_name: CommonAdapter
+_fw_q_type: SLURM
+_fw_template_file: {template}
+rocket_launch: {sys.executable} -m voltscreen worker
+pre_rocket: export VOLTSCREEN_HOME={config.home} VOLTSCREEN_DATABASE={config.database}
+job_name: voltscreen
+queue: gpu          # partition; delete what your cluster does not have
+# account: materials
+# qos: normal
+gres: gpu:1
+cpus_per_task: 4
+mem: 8G
+walltime: "01:00:00"
+signal: B:USR1@120
+"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +22,10 @@ def worker(
     nlaunches: Annotated[
         int | None, typer.Option("--nlaunches", min=1, help="Stop after so many Fireworks.")
     ] = None,
+    offline: Annotated[
+        Path | None,
+        typer.Option("--offline", help="Work the files of `campaign export`; no database."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing at the end.")] = False,
 ) -> None:
     """Work campaigns until no Firework is ready and none that runs could make more.
@@ -32,6 +37,9 @@ def worker(
     does not suffice for another batch, 5 stopped by a signal, 6 stopped and the batch in hand
     handed back, 7 MongoDB stays away and the batch in hand is in a spool file.
     """
+    if offline is not None:
+        _work_offline(offline, quiet=quiet)
+        return
     from voltscreen.campaign.worker import work
     from voltscreen.store import connect, get_campaign
 
@@ -41,4 +49,13 @@ def worker(
     worked = work(campaign, nlaunches)
     if not quiet:
         say(f"Ran {worked.launches} Fireworks; {worked.end.sentence}.")
+    raise typer.Exit(worked.end)
+
+
+def _work_offline(folder: Path, *, quiet: bool) -> None:
+    from voltscreen.campaign.worker import offline_work
+
+    worked = offline_work(folder)
+    if not quiet:
+        say(f"Worked {worked.launches} batch files; {worked.end.sentence}.")
     raise typer.Exit(worked.end)

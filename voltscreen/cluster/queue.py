@@ -15,7 +15,8 @@ ENDED = frozenset(
 )
 """States of a job that will not run again. squeue keeps showing them for a while (MinJobAge)."""
 _FIELDS = (
-    "JobArrayID", "ArrayJobID", "State", "RestartCnt", "UserName", "Reason", "NodeList", "Comment",
+    "JobArrayID", "ArrayJobID", "State", "RestartCnt", "UserName", "Reason", "NodeList",
+    "exit_code", "Comment",
 )  # fmt: skip
 
 
@@ -24,7 +25,8 @@ class QueuedJob:
     """A job, or a task of an array.
 
     name: `12` or `12_3`; array: the number that sbatch gave; state: SLURM's word; restart: how
-    often it was requeued; reason: why it waits or how it ended; comment: as it was submitted with.
+    often it was requeued; reason: why it waits or how it ended; exit_code: 0 while it runs;
+    comment: as it was submitted with.
     """
 
     name: str
@@ -34,6 +36,7 @@ class QueuedJob:
     user: str
     reason: str
     nodes: str
+    exit_code: int
     comment: str
 
     @property
@@ -71,11 +74,17 @@ def read_queue() -> Queue:
             user=row["UserName"],
             reason=row["Reason"],
             nodes=row["NodeList"],
+            exit_code=_exit_code(row["exit_code"]),
             comment=row["Comment"],
         )
         for row in rows
     ]
     return Queue(cluster_name(), {job.name: job for job in jobs})
+
+
+def _exit_code(shown: str) -> int:
+    """Squeue shows what wait() gives: the exit code in the upper byte."""
+    return int(shown) >> 8 if shown.isdigit() else 0
 
 
 def cluster_name() -> str:

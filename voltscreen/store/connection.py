@@ -80,6 +80,11 @@ class Store:
         return self.database["batches"]
 
     @property
+    def job_arrays(self) -> Collection[Row]:
+        """`JobArrayDocument`."""
+        return self.database["job_arrays"]
+
+    @property
     def voltages(self) -> Collection[Row]:
         """`VoltageDocument`."""
         return self.database["voltages"]

@@ -265,6 +265,21 @@ class BatchDocument(Document):
     failed: int = Field(default=0, description="structures that failed, with a reason")
 
 
+class JobArrayDocument(Document):
+    """An array of SLURM jobs that was submitted for a campaign."""
+
+    collection: ClassVar[str] = "job_arrays"
+
+    id: str = Field(alias="_id", description="cluster:number")
+    campaign: str
+    number: str = Field(description="SLURM's number of the array")
+    size: int = Field(description="jobs in it")
+    user: str = Field(description="who submitted it")
+    script: str = Field(description="path of the batch script")
+    log: str = Field(description="path of the logs; %A is the number, %a the task")
+    spool: str = Field(description="folder of spool files")
+
+
 # --- voltages -------------------------------------------------------------------------------
 
 
@@ -599,6 +614,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     ReleaseDocument,
     CampaignDocument,
     BatchDocument,
+    JobArrayDocument,
     VoltageDocument,
     EnvironmentDocument,
     RankingDocument,

@@ -27,6 +27,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "campaigns": [_index("state")],
     # a campaign's progress and members
     "batches": [_index("campaign", "number")],
+    "job_arrays": [_index("campaign")],
     "voltages": [
         _index("structure_id"),
         _index("model_id", "status"),
