@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install screen test train lint bench fuzz lock clean
+.PHONY: install screen test train lint bench chaos fuzz lock clean
 
 install: $(STAMP)
 
@@ -44,6 +44,10 @@ lint: install
 bench: install
 	$(BIN)/python benchmarks/parity.py
 	$(BIN)/python benchmarks/stages.py
+
+# A campaign with every fault at every fail point; prints which ends are those of an undisturbed run.
+chaos: install
+	$(BIN)/python -m tests.chaos
 
 # Every reader of foreign files, SECONDS each; findings and corpus in runs/fuzz.
 SECONDS ?= 60

@@ -1,0 +1,1 @@
+"""Campaigns killed, stopped, stalled and cut off at every step: the end must be the same."""

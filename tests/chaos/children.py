@@ -1,0 +1,69 @@
+"""Processes to be killed: forked from one that has everything imported, so that they start at once.
+
+This module is imported there before the first fork, with numba's kernels and the network loaded.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import voltscreen.campaign.firetasks
+import voltscreen.campaign.substitute  # noqa: F401
+from voltscreen.graph import INSERTION, build_graphs
+from voltscreen.structures import PackedStructure, refuse_overlap
+
+torch.set_num_threads(1)
+_CRYSTAL = PackedStructure.from_arrays(np.eye(3) * 4, [[0, 0, 0]], [8])
+refuse_overlap(_CRYSTAL)
+build_graphs([_CRYSTAL], INSERTION)
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload([__name__])
+
+
+def start(action: Callable[[], None], environment: dict[str, str]) -> BaseProcess:
+    """Run a function of this module in a process of its own, with these variables added."""
+    child: BaseProcess = _CONTEXT.Process(target=_run, args=(action, environment), daemon=True)
+    child.start()
+    return child
+
+
+def _run(action: Callable[[], None], environment: dict[str, str]) -> None:
+    from voltscreen import failpoints
+    from voltscreen.settings import settings
+
+    os.environ.update(environment)
+    settings.cache_clear()
+    failpoints._order.cache_clear()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with Path(os.devnull).open("w") as nowhere:
+        sys.stderr = sys.stdout = nowhere
+        action()
+
+
+def worker() -> None:
+    """What `voltscreen worker` does."""
+    from voltscreen.campaign.worker import work
+
+    work("c")
+
+
+def substitute() -> None:
+    """What `voltscreen substitute` does."""
+    from voltscreen.campaign.substitute import substitute_campaign
+    from voltscreen.model import load_model
+    from voltscreen.screening import SubstituteSpec
+    from voltscreen.store import connect
+
+    wanted = SubstituteSpec(top=3, suggestions=2, min_sites=1, min_probability=0.0)
+    with connect() as store:
+        substitute_campaign(store, "c", "Mg", load_model("small"), wanted)
