@@ -8,10 +8,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -45,9 +43,10 @@ def _run(action: Callable[[], None], environment: dict[str, str]) -> None:
     settings.cache_clear()
     failpoints._order.cache_clear()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    with Path(os.devnull).open("w") as nowhere:
-        sys.stderr = sys.stdout = nowhere
-        action()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    action()
 
 
 def worker() -> None:

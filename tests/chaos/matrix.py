@@ -298,6 +298,7 @@ def _database(
 _OF_THE_TIME = {
     "written_at", "fetched_at", "attempts", "fw_id", "claim", "errors", "submitted_at",
     "started_at", "finished_at", "workflow_id", "weights", "ranked_at", "stages",
+    "environments", "sha256",
 }  # fmt: skip
 """What two undisturbed runs differ in."""
 COLLECTIONS = (

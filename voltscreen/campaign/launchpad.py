@@ -32,7 +32,7 @@ from voltscreen.campaign.shift import BatchEnd, Shift
 from voltscreen.errors import DatabaseError
 from voltscreen.failpoints import reach
 from voltscreen.settings import Settings, settings
-from voltscreen.store.connection import server_uri
+from voltscreen.store.connection import mask_uri, server_uri
 
 _COUNTER = -1
 """`_id` of the document that FireWorks draws ids from."""
@@ -51,6 +51,9 @@ class VoltscreenLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks has no 
     shift: Shift | None = None
     """Of the worker that uses this LaunchPad; None elsewhere."""
     _claimant: FWorker | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({mask_uri(self.host)}, {self.name!r})"
 
     def get_new_fw_id(self, quantity: int = 1) -> int:
         """First of `quantity` new Firework ids."""

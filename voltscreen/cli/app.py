@@ -16,7 +16,7 @@ from voltscreen.errors import VoltscreenError
 
 COMMAND_MODULES = (
     "screen", "predict", "init", "db", "ingest", "campaign", "worker", "slurm", "results",
-    "explain", "substitute", "refine", "model", "serve",
+    "explain", "substitute", "refine", "model", "serve", "doctor",
 )  # fmt: skip
 """Modules of this room in the order of `--help`; each has `register(app)`."""
 

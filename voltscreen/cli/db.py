@@ -8,7 +8,7 @@ import typer
 
 from voltscreen.cli.output import JsonOption, print_json, say
 
-db_app = typer.Typer(no_args_is_help=True, help="The embedded database: start, stop, status.")
+db_app = typer.Typer(no_args_is_help=True, help="The database: start, stop, status, migrate.")
 
 
 def register(app: typer.Typer) -> None:
@@ -39,6 +39,19 @@ def stop() -> None:
 
     stopped = embedded.stop(settings().home)
     say("Stopped the embedded database." if stopped else "The embedded database does not run.")
+
+
+@db_app.command("migrate")
+def migrate() -> None:
+    """Bring documents of an older voltscreen forward; they can be read before and after."""
+    from voltscreen.store import connect
+    from voltscreen.store.migrations import migrate as bring_forward
+
+    with connect() as store:
+        moved = bring_forward(store.database)
+    for collection, count in moved.items():
+        typer.echo(f"{collection:<14} {count} documents brought forward")
+    say("Done." if moved else "Nothing to do: every document has the present schema version.")
 
 
 @db_app.command("status")

@@ -13,8 +13,10 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from voltscreen import __version__
+from voltscreen.errors import DatabaseError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Raised with a step in `store.migrations` that brings older documents forward."""
 
 
 def now() -> datetime:
@@ -39,7 +41,17 @@ class Document(BaseModel):
 
     @classmethod
     def from_mongo(cls, document: dict[str, Any]) -> Self:
-        """The inverse of `to_mongo`."""
+        """The inverse of `to_mongo`; documents of older schema versions are read as well.
+
+        Raises:
+            DatabaseError: a newer voltscreen wrote it.
+        """
+        if (version := document.get("schema_version", 1)) > SCHEMA_VERSION:
+            raise DatabaseError(
+                f"{cls.collection} {document.get('_id')!r} was written by voltscreen "
+                f"{document.get('voltscreen_version')} with schema version {version}; this is "
+                f"{__version__} and knows versions up to {SCHEMA_VERSION}: update voltscreen"
+            )
         return cls.model_validate(document)
 
 

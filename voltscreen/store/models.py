@@ -49,6 +49,27 @@ def put_model(
     return True
 
 
+def stored_weights(store: Store, document: ModelDocument) -> bytes | None:
+    """The model's file as the database has it; None where it is missing or in pieces."""
+    try:
+        with gridfs.GridFSBucket(store.database, BUCKET).open_download_stream(
+            document.weights
+        ) as stream:
+            return bytes(stream.read())
+    except (gridfs.errors.NoFile, gridfs.errors.CorruptGridFile):
+        return None
+
+
+def replace_weights(store: Store, document: ModelDocument, data: bytes) -> None:
+    """Store a good copy of a model's file in the place of a damaged one."""
+    bucket = gridfs.GridFSBucket(store.database, BUCKET)
+    file_id = bucket.upload_from_stream(document.id, data)
+    now = {"weights": file_id, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    store.models.update_one({"_id": document.id}, {"$set": now})
+    with contextlib.suppress(gridfs.errors.NoFile):
+        bucket.delete(document.weights)
+
+
 def model_file(store: Store, model_id: str, cache: Path) -> Path:
     """The model's file in the cache folder, fetched from GridFS when it is not there.
 
