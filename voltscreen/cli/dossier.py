@@ -94,7 +94,7 @@ def _print_voltages(predictions: Predictions) -> None:
                 v.ion,
                 number(v.voltage),
                 f"{number(v.lo90)} to {number(v.hi90)}",
-                *((", ".join(number(each.voltage) for each in v.refined),) if refined else ()),
+                *((", ".join(number(each.best) for each in v.refined),) if refined else ()),
                 number(v.capacity, 0),
                 number(v.energy_density, 0),
                 "" if v.out_of_domain is None else f"{v.out_of_domain:.0f} %",

@@ -179,8 +179,10 @@ def print_results(
         with_known: also what the Materials Project has computed.
         also: by rank, ids of candidates that were folded into this one.
     """
+    refined = any(row.refined for row in rows)
     print_table(
         [("#", "right"), "Candidate", ("V", "right"), ("90 % interval", "right"),
+         *((("Refined", "right"),) if refined else ()),
          *((("MP (V)", "right"),) if with_known else ()),
          ("mAh/g", "right"), ("Wh/kg", "right"), ("OOD", "right"), "Front", "Measured (V)"],
         [
@@ -189,6 +191,7 @@ def print_results(
                 row.name + _more((also or {}).get(row.rank, [])),
                 number(row.voltage),
                 f"{number(row.lo90)} to {number(row.hi90)}",
+                *((number(row.refined.best) if row.refined else "",) if refined else ()),
                 *((number(row.known.voltage) if row.known else "new",) if with_known else ()),
                 number(row.capacity, 0),
                 number(row.energy_density, 0),

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from voltscreen import __version__
+from voltscreen.ions import ION_SYMBOLS
 from voltscreen.screening import gravimetric_capacity
 from voltscreen.store import Store, get_structure, unpack
 from voltscreen.store.documents import (
@@ -64,13 +65,24 @@ class LocalVoltages(Part):
 
 
 class Refined(Part):
-    """A voltage of a second look by a universal potential."""
+    """What a second look by a universal potential found."""
 
     potential: str
-    voltage: float = Field(description="volt")
+    voltage: float | None = Field(default=None, description="refined, volt")
     lo90: float | None = Field(default=None, description="volt")
     hi90: float | None = Field(default=None, description="volt")
-    volume_change: float | None = Field(default=None, description="relative to the host")
+    potential_voltage: float | None = Field(
+        default=None, description="by the potential's energies alone, volt"
+    )
+    ions_inserted: float | None = Field(default=None, description="in the host's cell")
+    volume_change: float | None = Field(default=None, description="relative to the relaxed host")
+    framework_kept: bool | None = Field(default=None, description="by StructureMatcher")
+    reason: str | None = Field(default=None, description="why it failed")
+
+    @property
+    def best(self) -> float | None:
+        """The refined voltage, or that of the energies alone, V."""
+        return self.voltage if self.voltage is not None else self.potential_voltage
 
 
 class IonEntry(Part):
@@ -309,9 +321,13 @@ def _of_document(
         if packed is None
         else [
             _entry(ion, found, packed, known, document.measured, refined)
-            for ion, found in voltages.ions.items()
+            for ion, found in sorted(voltages.ions.items(), key=_by_ion)
         ],
     )
+
+
+def _by_ion(item: tuple[str, IonVoltage]) -> int:
+    return ION_SYMBOLS.index(item[0]) if item[0] in ION_SYMBOLS else len(ION_SYMBOLS)
 
 
 def _entry(
@@ -370,10 +386,9 @@ def _as_stored(prediction: IonPrediction | None, error: str | None) -> IonVoltag
 def _refined(store: Store, structure_id: str) -> dict[str, list[Refined]]:
     """By ion, refined voltages that are on record."""
     found: dict[str, list[Refined]] = {}
-    for row in store.database["refinements"].find({"structure_id": structure_id}):
-        if row.get("voltage") is not None:
-            fields = {name: row.get(name) for name in Refined.model_fields}
-            found.setdefault(row["ion"], []).append(Refined.model_validate(fields))
+    for row in store.refinements.find({"structure_id": structure_id}):
+        fields = {name: row.get(name) for name in Refined.model_fields}
+        found.setdefault(row["ion"], []).append(Refined.model_validate(fields))
     return found
 
 

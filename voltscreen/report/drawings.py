@@ -119,13 +119,14 @@ def _energy_lines(axes: _Axes) -> str:
         # Lines that would crowd at their right end are left out.
         if low > 0.97 * high or last - end < 16:
             continue
+        unit = "" if parts else " Wh/kg"
         last = end
         steps = [low * (high / low) ** (i / 40) for i in range(41)]
         line = " ".join(f"{axes.px(c):.1f},{axes.py(energy / c):.1f}" for c in steps)
         parts.append(
             f'<polyline class="energy" points="{line}"/>'
             f'<text class="energy-label" x="{axes.px(high) - 2:.1f}" y="{end - 3:.1f}" '
-            f'text-anchor="end">{energy} Wh/kg</text>'
+            f'text-anchor="end">{energy}{unit}</text>'
         )
     return "".join(parts)
 
@@ -204,7 +205,9 @@ def _values(entry: IonEntry) -> list[float]:
 def _known(entry: IonEntry) -> list[tuple[float, str, str]]:
     """(V, class, text) of what is known beside the prediction."""
     found = [(m.voltage, "measured", f"measured: {m.voltage:.2f} V") for m in entry.measured]
-    found += [(r.voltage, "refined", f"refined: {r.voltage:.2f} V") for r in entry.refined]
+    found += [
+        (r.best, "refined", f"refined: {r.best:.2f} V") for r in entry.refined if r.best is not None
+    ]
     if entry.known:
         text = f"Materials Project: {entry.known.voltage:.2f} V"
         found.append((entry.known.voltage, "computed", text))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from voltscreen.store.documents import KnownVoltage
+from voltscreen.store.result_query import SecondLook
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,17 +37,19 @@ def result_frame(rows: Sequence[ResultRow]) -> pd.DataFrame:
     flat = flat_rows(rows)
     for row in flat:
         measured, known = row.pop("measured"), row.pop("known") or {}
+        look = row.pop("refined") or {}
         row["source_ids"] = " ".join(row["source_ids"])
         row["measured_voltage"] = measured[0]["voltage"] if measured else None
         row["measured_reference"] = measured[0]["reference"] if measured else None
         row |= {f"known_{name}": known.get(name) for name in KnownVoltage.model_fields}
+        row |= {f"refined_{name}": look.get(name) for name in SecondLook.model_fields}
     if flat:
         return pd.DataFrame(flat)
     fields = [name for name in ResultRow.model_fields if name not in _NESTED]
-    extra = ["measured_voltage", "measured_reference"]
-    return pd.DataFrame(
-        columns=[*fields, *extra, *(f"known_{name}" for name in KnownVoltage.model_fields)]
-    )
+    fields += ["measured_voltage", "measured_reference"]
+    fields += [f"known_{name}" for name in KnownVoltage.model_fields]
+    fields += [f"refined_{name}" for name in SecondLook.model_fields]
+    return pd.DataFrame(columns=fields)
 
 
-_NESTED = ("measured", "known", "properties")
+_NESTED = ("measured", "known", "refined", "properties")

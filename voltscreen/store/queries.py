@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voltscreen.errors import CampaignError, QueryError
-from voltscreen.store.connection import Row, Store, find_by_ids
+from voltscreen.store.connection import IN_CHUNK, Row, Store, find_by_ids
 from voltscreen.store.documents import (
     CampaignDocument,
     MeasuredVoltage,
     RankingDocument,
     VoltageDocument,
+    VoltageStatus,
     voltage_id,
 )
 from voltscreen.store.ranking_columns import (
@@ -24,9 +25,10 @@ from voltscreen.store.ranking_columns import (
     load_columns,
     needed_columns,
 )
-from voltscreen.store.result_query import RANGES, ResultPage, ResultQuery, ResultRow
+from voltscreen.store.result_query import RANGES, ResultPage, ResultQuery, ResultRow, SecondLook
 from voltscreen.store.structures import get_structure
 
+_OF_LOOK = ("structure_id", "status", *SecondLook.model_fields)
 _OF_STRUCTURE = ("sources.id", "label", "measured", "properties")
 
 
@@ -142,18 +144,37 @@ def _rows(store: Store, campaign: str, ion: str, ranks: Sequence[int]) -> list[R
         for row in find_by_ids(store.rankings, (f"{campaign}:{ion}:{rank}" for rank in ranks))
     }
     places = [found[rank] for rank in ranks if rank in found]
-    ids = (place.structure_id for place in places)
+    ids = [place.structure_id for place in places]
     structures = {row["_id"]: row for row in find_by_ids(store.structures, ids, _OF_STRUCTURE)}
-    return [_row(place, structures.get(place.structure_id, {}), ion) for place in places]
+    looks = second_looks(store, ids, ion)
+    return [
+        _row(place, structures.get(place.structure_id, {}), looks.get(place.structure_id), ion)
+        for place in places
+    ]
 
 
-def _row(place: RankingDocument, structure: Row, ion: str) -> ResultRow:
+def second_looks(store: Store, ids: Sequence[str], ion: str) -> dict[str, SecondLook]:
+    """By structure id, the last second look that succeeded, of those among the ids that had one."""
+    if store.refinements.find_one({}, {"_id": 1}) is None:
+        return {}
+    found: dict[str, SecondLook] = {}
+    for start in range(0, len(ids), IN_CHUNK):
+        wanted = {"structure_id": {"$in": list(ids[start : start + IN_CHUNK])}, "ion": ion}
+        for row in store.refinements.find(wanted, _OF_LOOK).sort("written_at", 1):
+            if row["status"] == VoltageStatus.OK:
+                fields = {name: row.get(name) for name in SecondLook.model_fields}
+                found[row["structure_id"]] = SecondLook.model_validate(fields)
+    return found
+
+
+def _row(place: RankingDocument, structure: Row, look: SecondLook | None, ion: str) -> ResultRow:
     measured = [MeasuredVoltage.model_validate(each) for each in structure.get("measured", [])]
     return ResultRow(
         **place.model_dump(include=set(ResultRow.model_fields)),
         source_ids=[entry["id"] for entry in structure.get("sources", [])],
         label=structure.get("label"),
         measured=[each for each in measured if each.ion == ion],
+        refined=look,
         properties=structure.get("properties", {}),
     )
 

@@ -95,6 +95,26 @@ class ResultQuery(ResultFilters):
     ion: str
 
 
+class SecondLook(BaseModel):
+    """What a universal potential found of a candidate."""
+
+    model_config = ConfigDict(frozen=True)
+
+    potential: str
+    voltage: float | None = Field(default=None, description="refined, volt")
+    lo90: float | None = Field(default=None, description="volt")
+    hi90: float | None = Field(default=None, description="volt")
+    potential_voltage: float | None = Field(
+        default=None, description="by the potential's energies alone, volt"
+    )
+    volume_change: float | None = Field(default=None, description="relative to the relaxed host")
+
+    @property
+    def best(self) -> float | None:
+        """The refined voltage, or that of the energies alone, V."""
+        return self.voltage if self.voltage is not None else self.potential_voltage
+
+
 class ResultRow(BaseModel):
     """A ranked candidate with what is known of it."""
 
@@ -119,6 +139,9 @@ class ResultRow(BaseModel):
     score: float | None
     measured: list[MeasuredVoltage] = Field(description="experiments with this ion")
     known: KnownVoltage | None = Field(description="computed by the Materials Project")
+    refined: SecondLook | None = Field(
+        default=None, description="the last second look by a universal potential that succeeded"
+    )
     properties: dict[str, Any] = Field(description="stored properties of the structure")
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, HTTPException, Path, Query, Request, UploadFile
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
@@ -175,13 +175,18 @@ def structure(context: Ctx, id: Id) -> Dossier:  # noqa: A002 - the parameter's 
     return stored_dossier(context.store, context.structure(id).id)
 
 
-@router.get("/structures/{id}/cif", response_class=PlainTextResponse)
-def structure_cif(context: Ctx, id: Id) -> str:  # noqa: A002
+@router.get(
+    "/structures/{id}/cif",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def structure_cif(context: Ctx, id: Id) -> Response:  # noqa: A002
     """A stored structure as CIF."""
     from pymatgen.io.cif import CifWriter
 
     packed = unpack(context.structure(id))
-    return str(CifWriter(packed.to_pymatgen(), significant_figures=10))
+    text = str(CifWriter(packed.to_pymatgen(), significant_figures=10))
+    return Response(text, media_type="text/plain")
 
 
 @router.get("/models")
