@@ -111,7 +111,7 @@ def _names(front: Sequence[Point], axes: _Axes) -> list[str]:
 
 
 def _energy_lines(axes: _Axes) -> str:
-    parts = []
+    parts: list[str] = []
     last = axes.height
     for energy in ENERGY_LINES:
         low, high = max(energy / axes.y[1], axes.x[1] / 400), axes.x[1]
