@@ -105,7 +105,8 @@ def add_workflow(store: Store, launchpad: VoltscreenLaunchPad, name: str, workfl
 def open_fireworks(launchpad: VoltscreenLaunchPad, name: str) -> list[dict[str, Any]]:
     """Fireworks of a campaign that are neither finished nor given up."""
     wanted = {"spec.campaign": name, "state": {"$nin": [*FINISHED_STATES, "FIZZLED"]}}
-    return list(launchpad.fireworks.find(wanted, {"fw_id": 1, "state": 1}))
+    columns = {"fw_id": 1, "state": 1, "spec.generation": 1}
+    return list(launchpad.fireworks.find(wanted, columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,9 @@ def resume(store: Store, launchpad: VoltscreenLaunchPad, name: str) -> Resumed:
         _plan_again(store, launchpad, campaign)
     mend.agree(launchpad, name)
     still_open = open_fireworks(launchpad, name)
-    if still_open and campaign.state is CampaignState.DONE:
+    # Substitutions come after the ranking that closes a campaign, and close none.
+    before = [row for row in still_open if "generation" not in row["spec"]]
+    if before and campaign.state is CampaignState.DONE:
         store.campaigns.update_one({"_id": name}, {"$set": {"state": CampaignState.RUNNING}})
     if not still_open and campaign.state is not CampaignState.DONE:
         # Died between the campaign's document and its workflow.
@@ -203,10 +206,11 @@ def cancel(store: Store, launchpad: VoltscreenLaunchPad, name: str) -> int:
         Number of Fireworks that were taken back.
     """
     campaign = get_campaign(store, name)
-    if campaign.state is CampaignState.DONE:
-        raise CampaignError(f"campaign {name!r} is done: there is nothing to cancel")
-    store.campaigns.update_one({"_id": name}, {"$set": {"state": CampaignState.CANCELLED}})
     rows = open_fireworks(launchpad, name)
+    if campaign.state is not CampaignState.DONE:
+        store.campaigns.update_one({"_id": name}, {"$set": {"state": CampaignState.CANCELLED}})
+    elif not rows:
+        raise CampaignError(f"campaign {name!r} is done: there is nothing to cancel")
     # Children first: a Firework that is taken back last releases nothing.
     for row in sorted(rows, key=lambda row: -int(row["fw_id"])):
         if row["state"] != "RUNNING":

@@ -22,12 +22,17 @@ from voltscreen.campaign.register import register
 from voltscreen.campaign.shift import BatchEnd, Shift
 from voltscreen.campaign.spec import CampaignSpec, parse_spec
 from voltscreen.campaign.spool import spool_folder
-from voltscreen.campaign.workflow import pending_fireworks
+from voltscreen.campaign.substitute import Substitutions
+from voltscreen.campaign.workflow import (
+    pending_fireworks,
+    substitute_firework,
+    substitute_workflow,
+)
 from voltscreen.errors import CampaignError, DatabaseError
 from voltscreen.failpoints import reach
 from voltscreen.model import VoltageModel, load_model
 from voltscreen.model.device import prepare
-from voltscreen.screening import RefineSpec
+from voltscreen.screening import RefineSpec, SubstituteSpec
 from voltscreen.settings import settings
 from voltscreen.store import Store, connect, get_campaign
 from voltscreen.store.documents import BatchKind, BatchState, CampaignState, now
@@ -134,6 +139,8 @@ class RankTask(FiretaskBase):  # type: ignore[misc]
                     }
                 },
             )
+            if spec.substitute:
+                return FWAction(additions=substitute_workflow(spec.name, spec.ions))
             return FWAction()
 
 
@@ -146,6 +153,27 @@ class RefineTask(FiretaskBase):  # type: ignore[misc]
         with _stage(fw_spec, "refine") as store:
             spec = RefineSpec.model_validate(fw_spec["refine"])
             refine_structures(store, fw_spec["structures"], fw_spec["ion"], _potential(), spec)
+
+
+@explicit_serialize
+class SubstituteTask(FiretaskBase):  # type: ignore[misc]
+    """Suggest substitutions for one ion, score them, and ask for the next generation."""
+
+    def run_task(self, fw_spec: dict[str, Any]) -> FWAction:
+        """Spec: campaign, ion, generation, structures (parents' ids; none means the ranking's)."""
+        with _stage(fw_spec, "substitute") as store:
+            campaign, ion = get_campaign(store, fw_spec["campaign"]), fw_spec["ion"]
+            options = parse_spec(campaign.spec).substitute or SubstituteSpec()
+            generation = int(fw_spec["generation"])
+            path = model_file(store, campaign.model_id, model_cache(settings().home))
+            run = Substitutions(store, campaign.id, ion, _loaded(str(path)), options)
+            parents = fw_spec["structures"] if generation > 1 else run.ranked()
+            following = run.next_parents(run.generation(generation, parents), generation)
+            if not following or generation >= options.generations:
+                return FWAction()
+            return FWAction(
+                additions=substitute_firework(campaign.id, ion, generation + 1, following)
+            )
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from voltscreen.errors import SpecError
 from voltscreen.ions import ION_SYMBOLS
 from voltscreen.screening.choice import RefineSpec
 from voltscreen.screening.ranking import RankSpec
+from voltscreen.screening.substitution import SubstituteSpec
 from voltscreen.sources import SOURCE_KINDS
 from voltscreen.sources.mp import parse_query
 from voltscreen.sources.parquet import ParquetRows
@@ -119,6 +120,9 @@ class CampaignSpec(SpecPart):
     rank: RankSpec = Field(default_factory=RankSpec)
     refine: RefineSpec | None = Field(
         default=None, description="a second look at the shortlist, by a universal potential"
+    )
+    substitute: SubstituteSpec | None = Field(
+        default=None, description="element substitutions in the best candidates"
     )
 
     @field_validator("ions")

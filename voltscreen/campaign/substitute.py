@@ -1,10 +1,15 @@
-"""Substitutions for a campaign's best candidates: proposed, made, scored and kept on record."""
+"""Substitutions for a campaign's best candidates: proposed, made, scored and kept on record.
+
+Every suggestion stays on record, also what did not help. New crystals that formal states make
+neutral become structures of their own, with their lineage; others are scored and not kept.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -22,8 +27,8 @@ from voltscreen.screening import (
     substitute,
 )
 from voltscreen.screening.substitution import ElementVoltages
-from voltscreen.store import Store, unpack
-from voltscreen.store.connection import insert_new
+from voltscreen.store import Store, load_structures, unpack
+from voltscreen.store.connection import find_by_ids, insert_new
 from voltscreen.store.documents import (
     StructureDocument,
     SubstitutedElement,
@@ -37,17 +42,36 @@ from voltscreen.structures import Candidate, HostState, PackedStructure, SourceR
 SOURCE = "substitution"
 SMALLEST_GAIN = 0.05
 """V; a smaller rise is no gain."""
+SHARED = 0.8
+"""Errors of hosts of one framework are alike, so that their difference errs by less than two
+independent errors: of labelled pairs 90 % lie within this part of that interval
+(`python benchmarks/substitution_pairs.py`)."""
 MOST_LIKE = 50
 """Known structures of one formula that a new one is compared with."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Parent:
-    """A host to substitute in, with its prediction."""
+    """A host to substitute in, with its prediction and the structures that it came from."""
 
     document: StructureDocument
     host: PackedStructure
     prediction: IonPrediction
+    lineage: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What became of a proposal.
+
+    structure: the new crystal, or the known one that it turned out to be; None where its atoms
+    overlap. known: id of the known one. reason: why there is no structure, or no voltage.
+    """
+
+    proposal: Proposal
+    structure: PackedStructure | None
+    known: str | None
+    reason: str | None
 
 
 def substitute_campaign(
@@ -60,37 +84,163 @@ def substitute_campaign(
 ) -> list[SubstitutionDocument]:
     """Suggest substitutions for the best of a campaign's ranking, score and store them.
 
-    What is on record already is not scored again.
+    What improves beyond its interval is a parent in the next generation, as many of them as the
+    spec says; the search ends when nothing does. What is on record already is not scored again.
 
     Args:
         progress: called with the formula of every parent.
 
     Returns:
-        Suggestions by parent in the order of the ranking, new and recorded ones.
+        Suggestions by generation and parent, new and recorded ones.
 
     Raises:
         CampaignError: the campaign has no ranking for the ion.
     """
-    ranked = store.rankings.find(
-        {"campaign": campaign, "ion": ion, "rank": {"$lte": spec.top}}, {"structure_id": 1}
-    ).sort("rank", 1)
-    ids = [row["structure_id"] for row in ranked]
-    if not ids:
-        raise CampaignError(
-            f"campaign {campaign!r} has no ranking for {ion}: finish it first with "
-            f"voltscreen campaign run {campaign}"
-        )
-    voltages = element_voltages(store, campaign, ion)
-    documents: list[SubstitutionDocument] = []
-    for key in ids:
-        row = store.structures.find_one({"_id": key})
-        if row is None:
-            continue
-        parent = _parent(StructureDocument.from_mongo(row), ion, model)
-        if progress:
-            progress(parent.document.formula)
-        documents += _suggest(store, campaign, parent, ion, model, voltages, spec)
+    run = Substitutions(store, campaign, ion, model, spec, progress)
+    parents, documents = run.ranked(), []
+    for generation in range(1, spec.generations + 1):
+        found = run.generation(generation, parents)
+        documents += found
+        parents = run.next_parents(found, generation)
+        if not parents:
+            break
     return documents
+
+
+class Substitutions:
+    """The substitutions of a campaign for one ion, generation by generation.
+
+    Args:
+        progress: called with the formula of every parent.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        campaign: str,
+        ion: str,
+        model: VoltageModel,
+        spec: SubstituteSpec,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self._store, self._campaign, self._ion = store, campaign, ion
+        self._model, self._spec, self._progress = model, spec, progress
+
+    def ranked(self) -> list[str]:
+        """Structure ids of the ranking's best: the parents of the first generation.
+
+        Raises:
+            CampaignError: the campaign has no ranking for the ion.
+        """
+        wanted = {
+            "campaign": self._campaign, "ion": self._ion, "rank": {"$lte": self._spec.top}
+        }  # fmt: skip
+        rows = self._store.rankings.find(wanted, {"structure_id": 1}).sort("rank", 1)
+        if ids := [row["structure_id"] for row in rows]:
+            return ids
+        raise CampaignError(
+            f"campaign {self._campaign!r} has no ranking for {self._ion}: finish it first with "
+            f"voltscreen campaign run {self._campaign}"
+        )
+
+    def generation(self, number: int, parents: Sequence[str]) -> list[SubstitutionDocument]:
+        """Suggestions in these structures, scored and on record."""
+        documents: list[SubstitutionDocument] = []
+        structures = load_structures(self._store, parents)
+        for key in parents:
+            if key not in structures:
+                continue
+            parent = self._parent(structures[key], number)
+            if self._progress:
+                self._progress(parent.document.formula)
+            documents += self._suggest(parent, number)
+        return documents
+
+    def next_parents(self, found: Sequence[SubstitutionDocument], number: int) -> list[str]:
+        """The new structures that improve beyond their interval, the surest gain first.
+
+        None that was a parent in this generation or an earlier one.
+        """
+        better = sorted(
+            (one for one in found if one.verdict is Verdict.IMPROVES and (one.lo90 or 0) > 0),
+            key=lambda one: -(one.lo90 or 0),
+        )
+        chosen = []
+        for key in dict.fromkeys(one.structure_id for one in better if one.structure_id):
+            before = self._store.substitutions.find_one(
+                {"parent": key, "ion": self._ion, "model_id": self._model.id,
+                 "generation": {"$lte": number}},
+                {"_id": 1},
+            )  # fmt: skip
+            if before is None:
+                chosen.append(key)
+        return chosen[: self._spec.top]
+
+    @cached_property
+    def _voltages(self) -> ElementVoltages:
+        return element_voltages(self._store, self._campaign, self._ion)
+
+    def _parent(self, document: StructureDocument, generation: int) -> _Parent:
+        host = make_host(unpack(document), self._ion).structure
+        lineage: tuple[str, ...] = ()
+        if generation > 1:
+            row = self._store.substitutions.find_one(
+                {"structure_id": document.id, "ion": self._ion, "model_id": self._model.id,
+                 "generation": generation - 1},
+                {"lineage": 1},
+            )  # fmt: skip
+            lineage = tuple(row["lineage"]) if row else ()
+        prediction = predict_candidates(self._model, [host], [self._ion], HostState.AS_GIVEN)[0]
+        return _Parent(document, host, prediction.ions[self._ion], (*lineage, document.id))
+
+    def _suggest(self, parent: _Parent, generation: int) -> list[SubstitutionDocument]:
+        oxygen, _ = oxygen_environments([parent.host])
+        local = parent.prediction.additive.astype(np.float64)
+        proposals = {
+            substitution_id(parent.document.id, self._ion, one.name, self._model.id): one
+            for one in propose(parent.host, self._ion, local, oxygen, self._voltages, self._spec)
+        }
+        on_record = {
+            row["_id"]: SubstitutionDocument.from_mongo(row)
+            for row in find_by_ids(self._store.substitutions, proposals)
+        }
+        made = [self._made(parent, one) for key, one in proposals.items() if key not in on_record]
+        for document in self._scored(parent, made, generation):
+            reach("substitute.scored")
+            insert_new(self._store.substitutions, [document])
+            reach("substitute.written")
+            on_record[document.id] = document
+        return [on_record[key] for key in proposals if key in on_record]
+
+    def _made(self, parent: _Parent, proposal: Proposal) -> _Made:
+        """The new crystal, on record if it is neutral; the known one where there is one."""
+        try:
+            new = substitute(parent.host, proposal)
+        except StructureError as error:
+            return _Made(proposal, None, None, str(error))
+        if not proposal.balanced:
+            return _Made(proposal, new, None, None)
+        known, found = _known(self._store, new)
+        if known is None:
+            _keep(self._store, new, parent, self._ion, proposal)
+        return _Made(proposal, found or new, known, None)
+
+    def _scored(
+        self, parent: _Parent, made: Sequence[_Made], generation: int
+    ) -> Iterator[SubstitutionDocument]:
+        """Suggestions of one parent, all scored in one pass."""
+        structures = [one.structure for one in made if one.structure is not None]
+        predictions = iter(
+            predict_candidates(self._model, structures, [self._ion], HostState.AS_GIVEN)
+        )
+        for one in made:
+            after, reason = None, one.reason
+            if one.structure is not None:
+                prediction = next(predictions)
+                after, reason = prediction.ions.get(self._ion), prediction.errors.get(self._ion)
+            yield _document(
+                self._campaign, parent, one, self._ion, self._model.id, after, reason, generation
+            )
 
 
 def element_voltages(store: Store, campaign: str, ion: str) -> ElementVoltages:
@@ -101,64 +251,6 @@ def element_voltages(store: Store, campaign: str, ion: str) -> ElementVoltages:
         for where in (Environment.OXYGEN, Environment.OTHER)
         for one in site_statistics(store, campaign, ion, model_id, environment=where)
     }
-
-
-def _parent(document: StructureDocument, ion: str, model: VoltageModel) -> _Parent:
-    host = make_host(unpack(document), ion).structure
-    prediction = predict_candidates(model, [host], [ion], HostState.AS_GIVEN)[0]
-    return _Parent(document, host, prediction.ions[ion])
-
-
-def _suggest(
-    store: Store,
-    campaign: str,
-    parent: _Parent,
-    ion: str,
-    model: VoltageModel,
-    voltages: ElementVoltages,
-    spec: SubstituteSpec,
-) -> list[SubstitutionDocument]:
-    oxygen, _ = oxygen_environments([parent.host])
-    local = parent.prediction.additive.astype(np.float64)
-    documents = []
-    for proposal in propose(parent.host, ion, local, oxygen, voltages, spec):
-        key = substitution_id(parent.document.id, ion, proposal.name, model.id)
-        row = store.substitutions.find_one({"_id": key})
-        if row is not None:
-            documents.append(SubstitutionDocument.from_mongo(row))
-            continue
-        document = _scored(store, campaign, parent, proposal, ion, model)
-        reach("substitute.scored")
-        insert_new(store.substitutions, [document])
-        reach("substitute.written")
-        documents.append(document)
-    return documents
-
-
-def _scored(
-    store: Store,
-    campaign: str,
-    parent: _Parent,
-    proposal: Proposal,
-    ion: str,
-    model: VoltageModel,
-) -> SubstitutionDocument:
-    new: PackedStructure | None = None
-    known: str | None = None
-    after: IonPrediction | None = None
-    reason: str | None = None
-    try:
-        made = substitute(parent.host, proposal)
-        known, new = _known(store, made)
-        new = new or made
-        # Where the structure is known, the real one is scored instead of ours.
-        prediction = predict_candidates(model, [new], [ion], HostState.AS_GIVEN)[0]
-        after, reason = prediction.ions.get(ion), prediction.errors.get(ion)
-        if known is None:
-            _keep(store, made, parent, ion, proposal)
-    except StructureError as error:
-        reason = str(error)
-    return _document(campaign, parent, proposal, ion, model.id, new, known, after, reason)
 
 
 def _known(store: Store, made: PackedStructure) -> tuple[str | None, PackedStructure | None]:
@@ -188,22 +280,23 @@ def _keep(
 
 def _origin(document: StructureDocument) -> str:
     """The id in its source that a structure goes back to, through any number of generations."""
-    inherited = document.properties.get("origin")
-    return str(inherited or document.sources[0].id)
+    if inherited := document.properties.get("origin"):
+        return str(inherited)
+    ids = [entry.id for entry in document.sources]
+    return next((key for key in ids if key.startswith(("mp-", "mvc-"))), ids[0])
 
 
 def _document(
     campaign: str,
     parent: _Parent,
-    proposal: Proposal,
+    made: _Made,
     ion: str,
     model_id: str,
-    new: PackedStructure | None,
-    known: str | None,
     after: IonPrediction | None,
     reason: str | None,
+    generation: int,
 ) -> SubstitutionDocument:
-    before = parent.prediction
+    before, new, proposal = parent.prediction, made.structure, made.proposal
     change = None if after is None else after.voltage - before.voltage
     half = None if after is None else _half_width(before, after)
     capacities = (
@@ -214,20 +307,23 @@ def _document(
     if after is not None and capacities[0] is not None and capacities[1] is not None:
         capacity_change = capacities[1] - capacities[0]
         energy_change = capacities[1] * after.voltage - capacities[0] * before.voltage
+    stored = new is not None and proposal.balanced
     return SubstitutionDocument(
         id=substitution_id(parent.document.id, ion, proposal.name, model_id),
         campaign=campaign,
         parent=parent.document.id,
         parent_formula=parent.host.formula,
         origin=_origin(parent.document),
+        generation=generation,
+        lineage=list(parent.lineage),
         ion=ion,
         swap=proposal.name,
         model_id=model_id,
-        structure_id=known or (None if new is None else new.content_hash),
+        structure_id=made.known or (new.content_hash if new is not None and stored else None),
         formula="" if new is None else new.formula,
-        known=known is not None,
+        known=made.known is not None,
         multiples=list(proposal.multiples),
-        elements=_elements(parent, proposal, after if known is None else None),
+        elements=_elements(parent, proposal, after if made.known is None else None),
         probability=proposal.probability,
         balanced=proposal.balanced,
         voltage_before=before.voltage,
@@ -244,15 +340,15 @@ def _document(
 
 
 def _half_width(before: IonPrediction, after: IonPrediction) -> float | None:
-    """Half of the change's 90 % interval, V, as if the two errors were independent.
+    """Half of the change's 90 % interval, V.
 
-    Errors of parent and child share their framework, so the true interval is narrower.
+    That of two independent errors, less what parent and child have in common (`SHARED`).
     """
     bounds = (before.lo90, before.hi90, after.lo90, after.hi90)
     if any(bound is None for bound in bounds):
         return None
     low, high, new_low, new_high = (float(bound) for bound in bounds if bound is not None)
-    return math.hypot((high - low) / 2, (new_high - new_low) / 2)
+    return SHARED * math.hypot((high - low) / 2, (new_high - new_low) / 2)
 
 
 def _elements(

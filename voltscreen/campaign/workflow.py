@@ -3,7 +3,8 @@
 The predict Fireworks are detours of the first Firework, so the ranking waits for all of them.
 It also runs when some of them fizzled: one failed batch does not withhold the others' ranking.
 Where the spec asks for second looks, the ranking adds a Firework for every few of its best, and
-another ranking after them.
+another ranking after them. Where it asks for substitutions, the last ranking adds a Firework an
+ion, and each of these one for its next generation, as long as something improves.
 """
 
 from __future__ import annotations
@@ -98,6 +99,32 @@ def refine_workflow(
     ]
     last = _rank_firework(name, parents=fireworks, refined=True)
     return Workflow([*fireworks, last], name=name, metadata={"voltscreen_campaign": name})
+
+
+def substitute_workflow(name: str, ions: Sequence[str]) -> Workflow:
+    """The first generation of substitutions, a Firework an ion."""
+    fireworks = [substitute_firework(name, ion, 1, []) for ion in ions]
+    return Workflow(fireworks, name=name, metadata={"voltscreen_campaign": name})
+
+
+def substitute_firework(name: str, ion: str, generation: int, parents: Sequence[str]) -> Firework:
+    """One generation of substitutions for an ion.
+
+    Args:
+        generation: from 1. parents: structure ids; of the first generation those of the ranking.
+    """
+    from voltscreen.campaign.firetasks import SubstituteTask
+
+    return Firework(
+        [SubstituteTask()],
+        spec={
+            "campaign": name,
+            "ion": ion,
+            "generation": generation,
+            "structures": list(parents),
+        },
+        name=f"{name} substitute {ion} {generation}",
+    )
 
 
 def _rank_firework(name: str, parents: list[Any], *, refined: bool = False) -> Firework:

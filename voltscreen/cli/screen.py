@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from voltscreen.cli.output import program, say
+
+if TYPE_CHECKING:
+    from voltscreen.campaign.spec import CampaignSpec
+    from voltscreen.store import Store
+
+SHOWN_SUBSTITUTIONS = 10
 
 
 def register(app: typer.Typer) -> None:
@@ -41,8 +47,7 @@ def screen(
     from voltscreen.campaign.spec import load_spec
     from voltscreen.campaign.status import campaign_status
     from voltscreen.cli.campaign import finish
-    from voltscreen.cli.results import has_known, print_results
-    from voltscreen.store import ResultQuery, connect, query_results
+    from voltscreen.store import connect
 
     loaded = load_spec(spec)
     exit_code = 0
@@ -59,23 +64,44 @@ def screen(
             except typer.Exit as ended:
                 exit_code = ended.exit_code
         status = campaign_status(store, loaded.name)
-        example = "ID"
-        for ion in loaded.ions:
-            best = query_results(store, ResultQuery(campaign=loaded.name, ion=ion, top=top))
-            known = query_results(store, ResultQuery(campaign=loaded.name, ion=ion, measured=True))
-            if best and example == "ID":
-                example = (best[0].source_ids or [best[0].structure_id])[0]
-            with_known = has_known(store, loaded.name, ion)
-            if best:
-                title = f"{loaded.name}: {ion}, best {len(best)}"
-                print_results(best, title, with_known=with_known)
-            if others := [row for row in known if row.rank > len(best)]:
-                title = f"{loaded.name}: {ion}, others with a measured voltage"
-                print_results(others, title, with_known=with_known)
+        examples = [_print_ion(store, loaded, ion, top) for ion in loaded.ions]
+        example = next((key for key in examples if key), "ID")
         if status.predicted:
             _say_where(loaded.name, loaded.ions[0], example, status.predicted, status.seconds)
     if exit_code:
         raise typer.Exit(exit_code)
+
+
+def _print_ion(store: Store, spec: CampaignSpec, ion: str, top: int) -> str | None:
+    """What was found for an ion; the id of the best candidate."""
+    from voltscreen.cli.results import has_known, print_results
+    from voltscreen.store import ResultQuery, query_results
+
+    name = spec.name
+    best = query_results(store, ResultQuery(campaign=name, ion=ion, top=top))
+    known = query_results(store, ResultQuery(campaign=name, ion=ion, measured=True))
+    with_known = has_known(store, name, ion)
+    if best:
+        print_results(best, f"{name}: {ion}, best {len(best)}", with_known=with_known)
+    if others := [row for row in known if row.rank > len(best)]:
+        title = f"{name}: {ion}, others with a measured voltage"
+        print_results(others, title, with_known=with_known)
+    if spec.substitute:
+        _print_suggested(store, name, ion)
+    return (best[0].source_ids or [best[0].structure_id])[0] if best else None
+
+
+def _print_suggested(store: Store, name: str, ion: str) -> None:
+    """The substitutions that improve the voltage, the largest gain first."""
+    from voltscreen.cli.substitute import print_substitutions
+    from voltscreen.store.documents import SubstitutionDocument, Verdict
+
+    rows = store.substitutions.find({"campaign": name, "ion": ion, "verdict": Verdict.IMPROVES})
+    found = sorted(map(SubstitutionDocument.from_mongo, rows), key=lambda one: -(one.change or 0))
+    if found:
+        shown = found[:SHOWN_SUBSTITUTIONS]
+        title = f"{name}: {ion}, best {len(shown)} of {len(found)} substitutions that improve"
+        print_substitutions(shown, title)
 
 
 def _say_where(name: str, ion: str, example: str, predicted: int, seconds: float | None) -> None:

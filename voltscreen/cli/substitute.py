@@ -34,10 +34,24 @@ def substitute(
     partial: Annotated[
         bool, typer.Option("--partial/--full", help="Also swap half of the sites.")
     ] = True,
+    generations: Annotated[
+        int,
+        typer.Option(
+            "--generations",
+            help="Rounds: what improves beyond its interval is swapped again.",
+        ),
+    ] = 1,
     cif: Annotated[
-        Path | None, typer.Option("--cif", help="Write every new structure into this folder.")
+        Path | None, typer.Option("--cif", help="Write every neutral structure into this folder.")
     ] = None,
     as_json: JsonOption = False,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help="With --json: every stored field, among them local voltages, capacity, lineage.",
+        ),
+    ] = False,
 ) -> None:
     """Suggest element substitutions for the best candidates, scored by the campaign's model.
 
@@ -56,7 +70,7 @@ def substitute(
     try:
         spec = SubstituteSpec(
             top=top, suggestions=suggestions, min_probability=min_probability,
-            radius_tolerance=radius_tolerance, partial=partial,
+            radius_tolerance=radius_tolerance, partial=partial, generations=generations,
         )  # fmt: skip
     except ValidationError as error:
         raise SpecError(explain(error, SubstituteSpec)) from None
@@ -65,9 +79,10 @@ def substitute(
         if cif is not None:
             say(f"{_write_cifs(store, found, cif)} structures written to {cif}")
     if as_json:
-        print_json([_fields(one) for one in found])
+        print_json([_fields(one, full=full) for one in found])
     else:
-        _print(found, campaign, ion)
+        print_substitutions(found, f"{campaign}: substitutions for {ion}")
+        say(_summary(found))
 
 
 def _found(
@@ -105,17 +120,32 @@ def _write_cifs(store: Store, found: list[SubstitutionDocument], folder: Path) -
     return len(structures)
 
 
-def _fields(one: SubstitutionDocument) -> dict[str, Any]:
-    left_out = {"schema_version", "voltscreen_version", "written_at", "id"}
-    return one.model_dump(mode="json", exclude=left_out)
+JSON_FIELDS = (
+    "parent", "ion", "swap", "probability", "balanced", "voltage_before", "voltage_after",
+    "change", "lo90", "hi90", "verdict", "structure_id",
+)  # fmt: skip
 
 
-def _print(found: list[SubstitutionDocument], campaign: str, ion: str) -> None:
+def _fields(one: SubstitutionDocument, *, full: bool) -> dict[str, Any]:
+    data = one.model_dump(mode="json")
+    if not full:
+        return {name: data[name] for name in JSON_FIELDS}
+    left_out = {"schema_version", "voltscreen_version", "written_at", "id", *JSON_FIELDS}
+    return {name: data[name] for name in JSON_FIELDS} | {
+        name: value for name, value in data.items() if name not in left_out
+    }
+
+
+def print_substitutions(found: list[SubstitutionDocument], title: str) -> None:
+    """A table for people."""
+    later = any(one.generation > 1 for one in found)
     print_table(
-        ["Host", "Swap", ("Local (V)", "right"), ("Prob.", "right"), ("V", "right"),
-         ("Change (V)", "right"), ("90 % interval", "right"), ("Wh/kg", "right"), "Verdict"],
+        [*((("Gen", "right"),) if later else ()), "Host", "Swap", ("Local (V)", "right"),
+         ("Prob.", "right"), ("V", "right"), ("Change (V)", "right"), ("90 % interval", "right"),
+         ("Wh/kg", "right"), "Verdict"],
         [
             [
+                *((one.generation,) if later else ()),
                 one.parent_formula,
                 one.swap + (" (known)" if one.known else ""),
                 f"{number(one.elements[0].local_before)} > {number(one.elements[0].local_after)}",
@@ -128,11 +158,14 @@ def _print(found: list[SubstitutionDocument], campaign: str, ion: str) -> None:
             ]
             for one in found
         ],
-        title=f"{campaign}: substitutions for {ion}",
+        title=title,
     )  # fmt: skip
-    improving = sum(one.verdict == "improves" for one in found)
-    certain = sum(one.lo90 is not None and one.lo90 > 0 for one in found)
-    say(
-        f"{len(found)} suggestions, {improving} improve the voltage, {certain} of all beyond the "
-        "90 % interval."
+
+
+def _summary(found: list[SubstitutionDocument]) -> str:
+    improving = [one for one in found if one.verdict == "improves"]
+    certain = sum(one.lo90 is not None and one.lo90 > 0 for one in improving)
+    return (
+        f"{len(found)} suggestions, {len(improving)} improve the voltage, {certain} of them beyond "
+        "the 90 % interval."
     )

@@ -20,8 +20,8 @@ from voltscreen.store import Store
 
 BINS_PER_VOLT = 50
 DRAWS = 1000
-_BIN_SHIFT = 4096
-"""Bins lie between -40 and 40 V; a bag and a bin travel as one number."""
+_BIN_SHIFT = 1 << 20
+"""A bag and a bin travel as one number; no local voltage is beyond 10,000 V."""
 
 
 class Definition(StrEnum):

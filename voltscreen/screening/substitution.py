@@ -32,7 +32,7 @@ ElementVoltages = Mapping[tuple[str, bool], tuple[float, int]]
 
 
 class SubstituteSpec(BaseModel):
-    """How substitutions are looked for."""
+    """How substitutions are looked for: the `substitute` part of a campaign spec."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,6 +49,10 @@ class SubstituteSpec(BaseModel):
     )
     partial: bool = Field(default=True, description="also swap half of the sites, in order")
     max_atoms: int = Field(default=200, ge=1, description="of a supercell for a partial swap")
+    generations: int = Field(
+        default=1, ge=1, le=10,
+        description="rounds; what improves beyond its interval is the next round's parent",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

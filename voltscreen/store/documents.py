@@ -590,12 +590,18 @@ class SubstitutionDocument(Document):
     campaign: str = Field(description="the campaign that asked first")
     parent: str = Field(description="structure id")
     parent_formula: str = Field(description="of the host")
-    origin: str = Field(description="id of the parent in its source, e.g. a Materials Project id")
+    origin: str = Field(description="id in its source that the parent goes back to, e.g. mp-149")
+    generation: int = Field(default=1, description="round in which it was first suggested")
+    lineage: list[str] = Field(
+        default_factory=list, description="structure ids from the ranked candidate to the parent"
+    )
     ion: str
     swap: str = Field(description="such as Mn>Fe, or Mn>Fe(1/2) for half of the sites")
     model_id: str
     structure_id: str | None = Field(
-        default=None, description="the new structure, or the known one that it turned out to be"
+        default=None,
+        description="the new structure, or the known one that it turned out to be; none where no "
+        "neutral cell came out",
     )
     formula: str = Field(description="of the new host")
     known: bool = Field(default=False, description="whether the structure was known before")

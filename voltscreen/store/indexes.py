@@ -47,8 +47,12 @@ INDEXES: dict[str, list[IndexModel]] = {
     "ranking_columns": [_index("campaign", "ion")],
     "models": [_index("name")],
     "refinements": [_index("structure_id", "ion")],
-    # of a host; of a campaign
-    "substitutions": [_index("parent", "ion"), _index("campaign", "ion")],
+    # of a host; of a campaign; what a structure came from
+    "substitutions": [
+        _index("parent", "ion"),
+        _index("campaign", "ion"),
+        _index("structure_id", "ion"),
+    ],
 }
 
 
