@@ -64,7 +64,11 @@ def test_a_stored_structure_is_predicted_by_any_of_its_ids(client) -> None:
     (entry,) = answer.json()["predictions"][0]["ions"]
     assert entry["known"]["voltage"] == 2.61
     assert entry["measured"][0]["ion"] == "Mg"
+    near = answer.json()["nearest"]
+    assert len(near) == 6
+    assert [host["distance"] for host in near] == sorted(host["distance"] for host in near)
     stored = client.get("/api/structures/mno2-lambda").json()
+    assert [host["host_id"] for host in stored["nearest"]] == [host["host_id"] for host in near]
     by_ion = {each["ion"]: each for each in stored["predictions"][0]["ions"]}
     assert by_ion["Mg"]["voltage"] == pytest.approx(entry["voltage"], abs=1e-4)
 

@@ -140,8 +140,10 @@ class TrainingHost(Part):
 
     host_id: str = Field(description="Materials Project id")
     formula: str
-    distance: float = Field(description="in the model's feature space")
-    voltages: dict[str, float] = Field(description="by ion, label that the model was trained on, V")
+    distance: float = Field(
+        description="in the model's feature space, standard deviations of the training hosts"
+    )
+    ions: list[str] = Field(description="those it is labelled for")
 
 
 class Placed(Part):
@@ -177,11 +179,12 @@ class Dossier(Part):
     made_at: datetime = Field(default_factory=now, description="UTC")
 
 
-def stored_dossier(store: Store, name: str) -> Dossier:
+def stored_dossier(store: Store, name: str, model: VoltageModel | None = None) -> Dossier:
     """The dossier of a stored structure.
 
     Args:
         name: a structure id or an id of its source.
+        model: where it is at hand, to name the nearest training hosts.
 
     Raises:
         QueryError: none, or several, by that id.
@@ -200,6 +203,7 @@ def stored_dossier(store: Store, name: str) -> Dossier:
         packed,
         known,
         [_of_document(store, each, document, packed, known, refined) for each in voltages],
+        model,
     )
 
 
@@ -234,7 +238,7 @@ def predicted_dossier(
         reason=None,
         ions=ions,
     )
-    dossier = _dossier(store, document, structure, known, [predictions])
+    dossier = _dossier(store, document, structure, known, [predictions], model)
     return dossier if document is not None else dossier.model_copy(update={"name": name})
 
 
@@ -244,6 +248,7 @@ def _dossier(
     packed: PackedStructure | None,
     known: dict[str, KnownVoltage],
     predictions: list[Predictions],
+    model: VoltageModel | None,
 ) -> Dossier:
     key = document.id if document else (packed.content_hash if packed else "")
     formula = document.formula if document else (packed.formula if packed else "")
@@ -259,6 +264,7 @@ def _dossier(
         crystal=None if packed is None else crystal_of(packed),
         predictions=predictions,
         known=known,
+        nearest=[] if packed is None or model is None else _nearest(model, packed, predictions),
         similar=[] if packed is None else _similar(store, packed),
         rankings=[
             Placed(**{name: row[name] for name in Placed.model_fields})
@@ -416,6 +422,30 @@ def _reference(model_id: str, name: str, card: dict[str, Any] | None) -> ModelRe
         mae_grouped=error("grouped"),
         mae_random=error("random"),
     )
+
+
+def _nearest(
+    model: VoltageModel, packed: PackedStructure, predictions: Sequence[Predictions]
+) -> list[TrainingHost]:
+    """Training hosts of the model nearest to the host of the first ion that it predicted."""
+    from voltscreen.model.training_hosts import nearest_training_hosts
+
+    own = [each for each in predictions if each.model.id == model.id]
+    entries = [entry for each in own for entry in each.ions if entry.host_state is not None]
+    if not entries:
+        return []
+    state = HostState(str(entries[0].host_state))
+    host = make_host(packed, entries[0].ion, state).structure
+    (found,) = nearest_training_hosts(model, [host])
+    return [
+        TrainingHost(
+            host_id=each.host_id,
+            formula=each.formula,
+            distance=each.distance,
+            ions=list(each.ions),
+        )
+        for each in found
+    ]
 
 
 def _similar(store: Store, packed: PackedStructure) -> list[Similar]:

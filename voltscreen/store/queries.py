@@ -109,11 +109,8 @@ def _sorted(
     columns: RankingColumns, query: ResultQuery, places: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """In the order asked for; candidates without the number come last, equal ones by rank."""
-    if query.sort == "formula":
-        _, keys = np.unique(columns.texts["formula"][places].astype(str), return_inverse=True)
-        values = keys.astype(np.float64)
-    else:
-        values = columns.number(query.sort)[places]
+    by_formula = query.sort == "formula"
+    values = (columns.formula_places if by_formula else columns.number(query.sort))[places]
     # NaN sorts last in either direction.
     return places[np.argsort(-values if query.descending else values, kind="stable")]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,14 @@ class RankingColumns:
     numbers: Mapping[str, NDArray[np.float64]]
     texts: Mapping[str, NDArray[np.object_]]
     elements: NDArray[np.uint8] | None
+
+    @cached_property
+    def formula_places(self) -> NDArray[np.float64]:
+        """(n,) where each candidate's formula stands in alphabetical order, equal ones alike."""
+        formulas = dict.fromkeys(self.texts["formula"], 0.0)
+        for place, text in enumerate(sorted(formulas)):
+            formulas[text] = float(place)
+        return np.array([formulas[text] for text in self.texts["formula"]])
 
     def number(self, name: str) -> NDArray[np.float64]:
         """(n,) a stored or derived number: also `rank`, and `interval_width` in V."""

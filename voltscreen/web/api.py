@@ -13,7 +13,7 @@ from voltscreen import __version__
 from voltscreen.campaign.status import CampaignStatus, campaign_status, list_campaigns
 from voltscreen.errors import CampaignError, SpecError, VoltscreenError
 from voltscreen.model import ModelCard
-from voltscreen.report.dossier import Dossier, stored_dossier
+from voltscreen.report.dossier import Dossier
 from voltscreen.store import ResultFilters, ResultPage, ResultQuery, query_page, unpack
 from voltscreen.structures import Candidate, HostState, SourceRef
 from voltscreen.web.asking import Asked, predicted, read_asked
@@ -172,7 +172,7 @@ def results(
 @router.get("/structures/{id}")
 def structure(context: Ctx, id: Id) -> Dossier:  # noqa: A002 - the parameter's name outside
     """The dossier of a stored structure."""
-    return stored_dossier(context.store, context.structure(id).id)
+    return context.dossier(id)
 
 
 @router.get(

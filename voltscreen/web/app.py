@@ -51,8 +51,9 @@ def create_app(options: ServerOptions | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        reader, predictor = Reader(), Predictor(chosen.model)
+        reader = Reader()
         store = await run_in_threadpool(connect)
+        predictor = Predictor(chosen.model, lambda model: pages.rehearse(store, model))
         app.state.context = Context(store, predictor, reader, Keys(chosen.keys))
         await run_in_threadpool(reader.start)
         try:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request
 
 from voltscreen.errors import CampaignError, QueryError
+from voltscreen.report.dossier import Dossier, stored_dossier
 from voltscreen.store import ResultQuery, Store, get_campaign, get_structure
 from voltscreen.store.documents import CampaignDocument, StructureDocument
 from voltscreen.store.ranking_columns import RankingColumns, columns_stamp, load_columns
@@ -20,6 +23,9 @@ from voltscreen.web.reading import Reader
 
 RANKINGS_HELD = 6
 """Rankings whose columns stay in memory: 20 MB each at 150,000 candidates."""
+PLOTS_HELD = 24
+"""Drawings that stay in memory: 300 kB each."""
+T = TypeVar("T")
 _ABSOLUTE = re.compile(r"(?<![\w:/.<])/(?:[^\s'\"<>,;:()]+/)+")
 
 
@@ -31,6 +37,7 @@ class Context:
     predictor: Predictor
     reader: Reader
     keys: Keys
+    _kept: OrderedDict[tuple[datetime, ResultQuery], Any] = field(default_factory=OrderedDict)
     _columns: OrderedDict[tuple[str, str], tuple[Any, RankingColumns]] = field(
         default_factory=OrderedDict
     )
@@ -47,12 +54,35 @@ class Context:
             self._columns.popitem(last=False)
         return held[1]
 
+    def kept(self, query: ResultQuery, make: Callable[[], T]) -> T:
+        """What was made of a query before, while its ranking stands, or is made now.
+
+        The last few are kept.
+        """
+        stamp, _ = self._columns.get((query.campaign, query.ion), (None, None))
+        if stamp is None:
+            return make()
+        key = (stamp, query)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        else:
+            self._kept[key] = make()
+            while len(self._kept) > PLOTS_HELD:
+                self._kept.popitem(last=False)
+        made: T = self._kept[key]
+        return made
+
     def structure(self, name: str) -> StructureDocument:
         """A stored structure, or the answer 404."""
         try:
             return get_structure(self.store, name)
         except QueryError as error:
             raise HTTPException(404, str(error)) from None
+
+    def dossier(self, name: str) -> Dossier:
+        """A stored structure's dossier, or the answer 404."""
+        model = self.predictor.model() if self.predictor.ready else None
+        return stored_dossier(self.store, self.structure(name).id, model)
 
     def campaign(self, name: str, ion: str | None = None) -> CampaignDocument:
         """A campaign, ranked for the ion if one is given; or the answer 404."""

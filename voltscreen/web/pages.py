@@ -19,19 +19,21 @@ from voltscreen import __version__
 from voltscreen.campaign.status import CampaignStatus, campaign_status, failures, list_campaigns
 from voltscreen.errors import QueryError, VoltscreenError
 from voltscreen.ions import ION_SYMBOLS
-from voltscreen.model import ModelCard
+from voltscreen.model import ModelCard, VoltageModel, predict_candidates
 from voltscreen.report import drawings
-from voltscreen.report.dossier import stored_dossier
+from voltscreen.report.dossier import predicted_dossier
 from voltscreen.report.grouping import folded_page
 from voltscreen.report.pages import asset, dossier_file, environment
 from voltscreen.report.summary import plot_points
-from voltscreen.store import ResultQuery, query_page
+from voltscreen.store import ResultQuery, Store, query_page
 from voltscreen.store.documents import SubstitutionDocument
 from voltscreen.store.queries import measured_with, select
+from voltscreen.store.ranking_columns import RankingColumns
 from voltscreen.structures import HostState
 from voltscreen.web.asking import predicted, read_asked
 from voltscreen.web.context import Context, context_of, without_paths
 from voltscreen.web.local_voltages import element_voltages
+from voltscreen.web.predicting import ROCK_SALT
 
 ROWS = 50
 """Candidates on a page."""
@@ -134,6 +136,15 @@ async def predict(
     return HTMLResponse(page)
 
 
+def rehearse(store: Store, model: VoltageModel) -> None:
+    """Predict and render once, so that the first person does not wait for what is loaded late."""
+    prediction = predict_candidates(model, [ROCK_SALT])[0]
+    dossier = predicted_dossier(store, "MnO", ROCK_SALT, model, prediction)
+    dossier.model_dump_json()
+    template = _templates().get_template("structure.html")
+    template.render(version=__version__, current="", link=Links(), dossier=dossier, title="MnO")
+
+
 @router.get("/campaigns")
 def campaigns(request: Request, context: Ctx) -> str:
     """All campaigns, the newest first."""
@@ -173,42 +184,55 @@ def progress(request: Request, context: Ctx, name: str) -> str:
 @router.get("/campaigns/{name}/{ion}")
 def results(request: Request, context: Ctx, name: str, ion: str) -> Response:
     """A page of a campaign's ranked candidates, with their plot."""
-    context.campaign(name, ion)
+    document = context.campaign(name, ion)
     given = {k: v for k, v in request.query_params.items() if v.strip()}
     fold = given.pop("fold", "") == "on"
-    problem, query = None, ResultQuery(campaign=name, ion=ion, top=ROWS)
+    shown: dict[str, Any] = {"page": None, "also": {}, "plot": "", "drawn": 0, "problem": None}
+    query = ResultQuery(campaign=name, ion=ion, top=ROWS)
     try:
         query = read_filters(name, ion, given)
-        columns = context.columns(query)
-        if fold:
-            page, folded = folded_page(context.store, query)
-            also = {each.row.rank: [row.name for row in each.also] for each in folded}
-        else:
-            page, also = query_page(context.store, query, columns), {}
-        measured = measured_with(context.store, ion) if query.measured else None
-        points = plot_points(columns, select(columns, query, measured))
+        shown |= _found(context, query, fold=fold)
     except QueryError as error:
-        problem, columns, page, also, points = str(error), None, None, {}, []
-    drawn = sorted(points, key=lambda point: (not point.pareto, point.rank))[:MOST_DRAWN]
-    link = ResultLinks(f"/campaigns/{quote(name, safe='')}/{ion}", given | _on(fold), query)
+        shown["problem"] = str(error)
+    address = f"/campaigns/{quote(name, safe='')}/{ion}"
     html = render(
         "results.html",
         request,
         name=name,
         ion=ion,
-        ions=context.campaign(name).spec["ions"],
-        page=page,
-        also=also,
+        ions=document.spec["ions"],
         query=query,
         given=given,
         fold=fold,
-        problem=problem,
-        drawn=len(drawn),
-        plot=Markup(drawings.pareto_plot(drawn, lambda p: link.structure(p.structure_id))),  # noqa: S704
         rows_a_page=ROWS,
-        link=link,
+        link=ResultLinks(address, given | _on(fold), query),
+        **shown,
     )
-    return HTMLResponse(html, 422 if problem else 200)
+    return HTMLResponse(html, 422 if shown["problem"] else 200)
+
+
+def _found(context: Context, query: ResultQuery, *, fold: bool) -> dict[str, Any]:
+    """A page of candidates, what was folded into them, and the plot of all that fit."""
+    columns = context.columns(query)
+    also: dict[int, list[str]] = {}
+    if fold:
+        page, folded = folded_page(context.store, query)
+        also = {each.row.rank: [row.name for row in each.also] for each in folded}
+    else:
+        page = query_page(context.store, query, columns)
+    # Neither the order nor the page changes the plot.
+    whole = query.model_copy(update={"sort": "rank", "descending": False, "skip": 0, "top": None})
+    drawn, plot = context.kept(whole, lambda: _plot(context, columns, whole))
+    return {"page": page, "also": also, "plot": plot, "drawn": drawn}
+
+
+def _plot(context: Context, columns: RankingColumns, query: ResultQuery) -> tuple[int, Markup]:
+    """Number of points, and the drawing."""
+    measured = measured_with(context.store, query.ion) if query.measured else None
+    points = plot_points(columns, select(columns, query, measured))
+    drawn = sorted(points, key=lambda point: (not point.pareto, point.rank))[:MOST_DRAWN]
+    drawing = drawings.pareto_plot(drawn, lambda point: Links().structure(point.structure_id))
+    return len(drawn), Markup(drawing)  # noqa: S704 - our own drawing, its texts escaped
 
 
 def _on(fold: bool) -> dict[str, str]:
@@ -285,7 +309,7 @@ def find(context: Ctx, id: Annotated[str, Query(max_length=300)]) -> Response:  
 @router.get("/structures/{key}/dossier.html")
 def download(context: Ctx, key: str) -> Response:
     """The dossier as one file to keep or mail."""
-    dossier = stored_dossier(context.store, context.structure(key).id)
+    dossier = context.dossier(key)
     name = f"{dossier.formula}-{dossier.structure_id[:8]}.html"
     headers = {
         "Content-Disposition": f'attachment; filename="{name}"',
@@ -298,7 +322,7 @@ def download(context: Ctx, key: str) -> Response:
 @router.get("/structures/{key}")
 def structure(request: Request, context: Ctx, key: str) -> str:
     """A stored structure's dossier."""
-    dossier = stored_dossier(context.store, context.structure(key).id)
+    dossier = context.dossier(key)
     return render("structure.html", request, dossier=dossier, title=dossier.name, fresh=False)
 
 

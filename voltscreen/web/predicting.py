@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -24,10 +24,13 @@ class BusyError(Exception):
 class Predictor:
     """A model that is loaded in the background as soon as the server starts."""
 
-    def __init__(self, name: str = "default") -> None:
+    def __init__(
+        self, name: str = "default", then: Callable[[VoltageModel], None] | None = None
+    ) -> None:
+        """Load a model; `then` is called with it before the first prediction."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
         self._waiting = threading.BoundedSemaphore(WAITING)
-        self._model = self._thread.submit(_load, name)
+        self._model = self._thread.submit(_load, name, then)
 
     @property
     def ready(self) -> bool:
@@ -67,14 +70,19 @@ class Predictor:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
 
-def _load(name: str) -> VoltageModel:
+def _load(name: str, then: Callable[[VoltageModel], None] | None) -> VoltageModel:
     from voltscreen.model import load_model, predict_candidates
     from voltscreen.model.device import prepare
 
     model = prepare(load_model(name))
     # The first prediction of a process compiles and allocates; no person should wait for that.
-    rock_salt = PackedStructure.from_arrays(
-        [0.0, 2.1, 2.1, 2.1, 0.0, 2.1, 2.1, 2.1, 0.0], [0.0, 0.0, 0.0, 0.5, 0.5, 0.5], [25, 8]
-    )
-    predict_candidates(model, [rock_salt])
+    predict_candidates(model, [ROCK_SALT])
+    if then:
+        then(model)
     return model
+
+
+ROCK_SALT = PackedStructure.from_arrays(
+    [0.0, 2.1, 2.1, 2.1, 0.0, 2.1, 2.1, 2.1, 0.0], [0.0, 0.0, 0.0, 0.5, 0.5, 0.5], [25, 8]
+)
+"""MnO, to try things on."""
