@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voltscreen.structures import PackedStructure
+from voltscreen.structures.near_atoms import ATOM, near_atoms, plane_spacing
 
 SELF_TOLERANCE = 1e-8
 """Angstrom; what the original code takes for the atom itself."""
@@ -137,24 +138,29 @@ def shared_neighbors(
     neighbors = np.empty(capacity, np.int64)
     distances = np.empty(capacity, np.float32)
     weights = np.empty(capacity, np.float32)
+    no_distances, no_atoms = np.empty(0), np.empty(0, np.int64)
     node, edge = 0, 0
     for b in range(len(lattices)):
         atoms = frac[offsets[b] : offsets[b + 1]]
         sites = site_frac[site_offsets[b] : site_offsets[b + 1]]
         cell = lattices[b]
-        inverse = np.linalg.inv(cell)
-        spacing = np.empty(3)
-        for k in range(3):
-            spacing[k] = 1.0 / math.sqrt((inverse[:, k] ** 2).sum())
+        spacing = plane_spacing(cell)
+        wrapped = atoms - np.floor(atoms)
         # A sphere that holds twice the places at the crystal's density.
         room = abs(np.linalg.det(cell)) / len(atoms)
-        start = (3.0 * 2 * n_places / (4.0 * math.pi) * room) ** (1.0 / 3.0)
+        radius = min((3.0 * 2 * n_places / (4.0 * math.pi) * room) ** (1.0 / 3.0), cutoff)
+        lists, entries, who = near_atoms(cell, wrapped, wrapped @ cell, spacing, radius)
         first_node = node
         for local in range(len(atoms) + len(sites)):
-            center = atoms[local] if local < len(atoms) else sites[local - len(atoms)]
-            found, which = _around(
-                cell, atoms, spacing, center, local, start, n_places, cutoff, width
-            )
+            found, which = no_distances, no_atoms
+            if local < len(atoms):
+                own = slice(lists[local], lists[local + 1])
+                found, which = np.sqrt(2.0 * entries[3, own]), who[own] & ATOM
+            if local >= len(atoms) or not _suffice(found, radius, n_places, cutoff, width):
+                center = wrapped[local] if local < len(atoms) else sites[local - len(atoms)]
+                found, which = _around(
+                    cell, wrapped, spacing, center, local, radius, n_places, cutoff, width
+                )
             edge_of_shell = _shell_edge(found, n_places, width)
             for k in range(len(found)):
                 weight = min(1.0, (edge_of_shell - found[k]) / width)
@@ -171,6 +177,35 @@ def shared_neighbors(
                 counts[node] += 1
             node += 1
     return counts, neighbors[:edge], distances[:edge], weights[:edge]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _suffice(
+    distances: NDArray[np.float64], radius: float, n_places: int, cutoff: float, width: float
+) -> bool:
+    """Whether all atoms within a radius are all that can hold a place: the shared shell ends at
+    most its width beyond the last place.
+    """
+    if radius >= cutoff:
+        return True
+    return len(distances) > n_places and _nth(distances, n_places) + width <= radius
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _nth(values: NDArray[np.float64], n: int) -> float:
+    """The n-th smallest of more than n values; n is small."""
+    smallest = np.empty(n)
+    count = 0
+    for value in values:
+        if count == n and value >= smallest[n - 1]:
+            continue
+        slot = count if count < n else n - 1
+        count = min(count + 1, n)
+        while slot > 0 and smallest[slot - 1] > value:
+            smallest[slot] = smallest[slot - 1]
+            slot -= 1
+        smallest[slot] = value
+    return float(smallest[n - 1])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -193,12 +228,8 @@ def _around(
     while True:
         radius = min(radius, cutoff)
         found, which = _within(cell, atoms, spacing, center, own, radius)
-        if radius >= cutoff:
+        if _suffice(found, radius, n_places, cutoff, width):
             return found, which
-        if len(found) > n_places:
-            place = np.partition(found, n_places - 1)[n_places - 1]
-            if place + width <= radius:
-                return found, which
         radius *= 1.25
 
 
@@ -247,7 +278,7 @@ def _shell_edge(distances: NDArray[np.float64], n_places: int, width: float) -> 
     """
     if len(distances) <= n_places:
         return np.inf
-    low = float(np.partition(distances, n_places - 1)[n_places - 1])
+    low = _nth(distances, n_places)
     high = low + width
     edge = high
     for _ in range(60):

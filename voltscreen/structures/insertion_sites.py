@@ -7,9 +7,9 @@ working ion, a cation, goes where the walls are anions. (With CHGNet the inserti
 void of largest clearance orders the DFT voltages of 360 labelled electrodes better than that at
 the widest void: mean Spearman correlation by ion 0.880 against 0.866.)
 
-All vertices are found, cell by cell: from one vertex of an atom's Voronoi cell along every edge
-to the next. Symmetric crystals have vertices with more than four nearest atoms; a displacement of
-every atom by `_JITTER`, too small to matter, splits them into ones with four.
+All vertices are found: they are the centres of the Delaunay tetrahedra. Symmetric crystals have
+vertices with more than four nearest atoms; a displacement of every atom by `_JITTER`, too small to
+matter, splits them into ones with four.
 
 Near-equal voids all count, by a weight that falls smoothly to zero `WINDOW` below the best:
 otherwise rounding would choose between the equivalent voids of a symmetric host. Voids that look
@@ -26,6 +26,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from voltscreen.structures.delaunay import circumsphere, tetrahedra, vector_to
+from voltscreen.structures.near_atoms import ATOM, near_atoms, plane_spacing
 from voltscreen.structures.packed import PackedStructure
 
 CATION_MARGIN = 0.3
@@ -43,11 +45,11 @@ _MARGIN_BY_NUMBER[list(ANIONS)] = 0.0
 _JITTER = 1e-6  # angstrom
 _COINCIDENT = 1e-3  # angstrom, vertices closer than this are one
 _FLAT = 1e-5  # volume of three directions; four atoms flatter than this make no vertex
-_FIRST_REACH = 6.0  # angstrom, neighbours looked at first; grows until no void needs more
+_FIRST_REACH = 5.6  # angstrom, neighbours looked at first; grows until no void needs more
 _SIGHT = 5.0  # angstrom, atoms this near decide whether two voids look alike
 _LAST_REACH = 60.0  # angstrom
-_FAR = 1e30
-_MOST_VERTICES = 1000  # of a cell; a real one has fewer than a hundred
+_VOLUME_ERROR = 1e-5  # relative, of the sum of the tetrahedra's volumes
+_MOST_JITTERS = 6
 _ALIKE = 1e-5  # relative difference of what they see
 
 
@@ -132,128 +134,136 @@ def _search(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _sites_of(
+def _sites_of(  # noqa: C901 - one hot loop
     lattice: NDArray[np.float64],
     frac: NDArray[np.float64],
     margins: NDArray[np.float64],
     marks: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """(s, 6) of one host."""
-    inverse = np.linalg.inv(lattice)
-    spacing = np.empty(3)
-    for k in range(3):
-        spacing[k] = 1.0 / math.sqrt((inverse[:, k] ** 2).sum())
-    cell, wrapped, position = _jittered(lattice, frac)
-    size = abs(np.linalg.det(lattice)) ** (1.0 / 3.0)
-    reach = min(_FIRST_REACH, 2.0 * size + 4.0)
+    inverse, spacing = np.linalg.inv(lattice), plane_spacing(lattice)
+    wrapped = frac - np.floor(frac)
+    offsets, entries, who, corners, spheres = _tetrahedra(lattice, wrapped, spacing)
     found = np.empty((64, 5))  # frac_coords, clearance, distance
     count = 0
     top = -np.inf
-    for p in range(len(frac)):
-        near, near_margin, n_near, vertices, corners, n_vertices, reach = _voronoi_cell(
-            cell, lattice, wrapped, position, margins, spacing, p, reach
-        )
-        for v in range(n_vertices):
-            if vertices[v, 3] - margins[p] < top - WINDOW:
-                continue
-            x, y, z, _ = _center(near[4:], corners[v, 0], corners[v, 1], corners[v, 2])
-            radius = math.sqrt(x * x + y * y + z * z)
-            clearance = min(
-                radius - margins[p], _clearance(near, near_margin, n_near, x, y, z, radius)
-            )
-            if clearance < top - WINDOW:
-                continue
-            if clearance > top:
-                top = clearance
-                count = _drop_below(found, count, top - WINDOW)
-            if count == len(found):
-                found = np.concatenate((found, np.empty_like(found)))
-            place = found[count]
-            for k in range(3):
-                f = (
-                    (x + position[p, 3]) * inverse[0, k]
-                    + (y + position[p, 4]) * inverse[1, k]
-                    + (z + position[p, 5]) * inverse[2, k]
-                )
-                place[k] = f - math.floor(f)
-            place[3], place[4] = clearance, radius
-            if not _is_known(lattice, found, count):
-                count += 1
+    wall = np.empty((3, 3))
+    for t in range(len(corners)):
+        a, distance = corners[t, 0], spheres[t, 3]
+        margin = margins[a]
+        for k in range(1, 4):
+            margin = max(margin, margins[corners[t, k] & ATOM])
+        if distance - margin < top - WINDOW - _JITTER:
+            continue
+        lengths = 1.0
+        for k in range(3):
+            vector_to(lattice, wrapped, a, corners[t, k + 1], wall[k])
+            lengths *= math.sqrt(wall[k, 0] ** 2 + wall[k, 1] ** 2 + wall[k, 2] ** 2)
+        if 6.0 * spheres[t, 4] < _FLAT * lengths:
+            continue
+        x, y, z, _ = circumsphere(wall)
+        radius = math.sqrt(x * x + y * y + z * z)
+        clearance = _clearance(
+            lattice, wrapped, margins, who[offsets[a] : offsets[a + 1]],
+            entries[:, offsets[a] : offsets[a + 1]], a, x, y, z, radius,
+        )  # fmt: skip
+        if clearance < top - WINDOW:
+            continue
+        if clearance > top:
+            top = clearance
+            count = _drop_below(found, count, top - WINDOW)
+        if count == len(found):
+            found = np.concatenate((found, np.empty_like(found)))
+        place = found[count]
+        for k in range(3):
+            f = wrapped[a, k] + x * inverse[0, k] + y * inverse[1, k] + z * inverse[2, k]
+            place[k] = f - math.floor(f)
+        place[3], place[4] = clearance, radius
+        if not _is_known(lattice, spacing, found, count):
+            count += 1
     return _weigh(lattice, wrapped, marks, spacing, found[:count], top)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def _tetrahedra(
+    lattice: NDArray[np.float64], wrapped: NDArray[np.float64], spacing: NDArray[np.float64]
+) -> tuple[
+    NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64],
+    NDArray[np.float64],
+]:  # fmt: skip
+    """Lists of near atoms and the Delaunay tetrahedra of the jittered host.
+
+    The lists grow until they reach; rounding that breaks the walk is met by another jitter. The
+    volumes of the tetrahedra must add up to that of the cell.
+    """
+    volume = abs(np.linalg.det(lattice))
+    reach = min(_FIRST_REACH, 2.0 * volume ** (1.0 / 3.0) + 4.0)
+    seed, strength = 0, _JITTER
+    while True:
+        cell, position = _jittered(lattice, wrapped, strength, seed)
+        offsets, entries, who = near_atoms(cell, wrapped, position, spacing, reach)
+        corners, spheres, needed = tetrahedra(
+            cell, position, offsets, entries, who, reach - CATION_MARGIN
+        )
+        whole = abs(spheres[:, 4].sum() - volume) < _VOLUME_ERROR * volume
+        if (needed == 0.0 and whole) or seed > _MOST_JITTERS or reach > _LAST_REACH:
+            return offsets, entries, who, corners, spheres
+        if needed > 0.0:
+            reach = max(needed + 2 * CATION_MARGIN, 1.15 * reach)
+        else:
+            seed, strength = seed + 1, 2.0 * strength
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _jittered(
-    lattice: NDArray[np.float64], frac: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Displaced cell (3, 3), coordinates in [0, 1) (n, 3), positions displaced and not (n, 6).
+    lattice: NDArray[np.float64], wrapped: NDArray[np.float64], strength: float, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Displaced cell (3, 3) and positions (n, 3), angstrom.
 
     The displacement is a strain and a step for every atom, from a fixed sequence.
     """
     cell = np.empty((3, 3))
     for a in range(3):
         for k in range(3):
-            cell[a, k] = lattice[a, k] + _JITTER * _sway(9 * a + 3 * k + 1)
-    wrapped = frac - np.floor(frac)
-    position = np.empty((len(frac), 6))
-    for i in range(len(frac)):
+            cell[a, k] = lattice[a, k] + strength * _sway(9 * a + 3 * k + 1 + 1009 * seed)
+    position = np.empty((len(wrapped), 3))
+    for i in range(len(wrapped)):
         for k in range(3):
-            position[i, k] = _JITTER * _sway(31 * i + 7 * k + 11)
-            position[i, 3 + k] = 0.0
+            position[i, k] = strength * _sway(31 * i + 7 * k + 11 + 1009 * seed)
             for a in range(3):
                 position[i, k] += wrapped[i, a] * cell[a, k]
-                position[i, 3 + k] += wrapped[i, a] * lattice[a, k]
-    return cell, wrapped, position
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _voronoi_cell(
-    cell: NDArray[np.float64],
-    lattice: NDArray[np.float64],
-    wrapped: NDArray[np.float64],
-    position: NDArray[np.float64],
-    margins: NDArray[np.float64],
-    spacing: NDArray[np.float64],
-    p: int,
-    reach: float,
-) -> tuple[
-    NDArray[np.float64],
-    NDArray[np.float64],
-    int,
-    NDArray[np.float64],
-    NDArray[np.int64],
-    int,
-    float,
-]:
-    """`_neighbors` and `_cell_vertices` of atom p, and the reach that they needed."""
-    while True:
-        near, margin, n_near = _neighbors(
-            cell, lattice, wrapped, position, margins, spacing, p, reach
-        )
-        vertices, corners, n_vertices, complete = _cell_vertices(near, n_near, reach)
-        if complete or reach > _LAST_REACH:
-            return near, margin, n_near, vertices, corners, n_vertices, reach
-        reach *= 1.4
+    return cell, position
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _clearance(
-    near: NDArray[np.float64],
-    margin: NDArray[np.float64],
-    count: int,
+    lattice: NDArray[np.float64],
+    wrapped: NDArray[np.float64],
+    margins: NDArray[np.float64],
+    who: NDArray[np.int64],
+    entries: NDArray[np.float64],
+    a: int,
     x: float,
     y: float,
     z: float,
     radius: float,
 ) -> float:
-    """Least of distance less margin over the atoms within reach of a vertex's radius."""
-    best = np.inf
-    for t in range(count):
-        dx, dy, dz = near[4, t] - x, near[5, t] - y, near[6, t] - z
-        squared = dx * dx + dy * dy + dz * dz
-        if squared < (radius + CATION_MARGIN) ** 2:
-            best = min(best, math.sqrt(squared) - margin[t])
-    return best
+    """Least of distance less margin over the atoms around a point (x, y, z) relative to atom a,
+    whose near atoms are listed.
+    """
+    best = radius - margins[a]
+    furthest = radius + CATION_MARGIN
+    exact = np.empty(3)
+    for t in range(len(who)):
+        if 2.0 * entries[4, t] > (radius + furthest) ** 2:
+            break
+        dx, dy, dz = entries[0, t] - x, entries[1, t] - y, entries[2, t] - z
+        if dx * dx + dy * dy + dz * dz < furthest * furthest:
+            vector_to(lattice, wrapped, a, who[t], exact)
+            dx, dy, dz = exact[0] - x, exact[1] - y, exact[2] - z
+            distance = math.sqrt(dx * dx + dy * dy + dz * dz)
+            best = min(best, distance - margins[who[t] & ATOM])
+    return float(best)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -268,11 +278,18 @@ def _drop_below(found: NDArray[np.float64], count: int, clearance: float) -> int
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _is_known(lattice: NDArray[np.float64], found: NDArray[np.float64], count: int) -> bool:
+def _is_known(
+    lattice: NDArray[np.float64],
+    spacing: NDArray[np.float64],
+    found: NDArray[np.float64],
+    count: int,
+) -> bool:
     """Whether void `count` coincides with one before it."""
     for w in range(count):
-        alike = abs(found[w, 3] - found[count, 3]) < _COINCIDENT
-        if alike and _gap(lattice, found[w, :3], found[count, :3]) < _COINCIDENT:
+        if (
+            abs(found[w, 3] - found[count, 3]) < _COINCIDENT
+            and _gap(lattice, spacing, found[w], found[count], _COINCIDENT) < _COINCIDENT
+        ):
             return True
     return False
 
@@ -282,235 +299,6 @@ def _sway(number: int) -> float:
     """A fixed number between -1 and 1 for an integer, without pattern."""
     f = math.sin(12.9898 * number + 4.1414) * 43758.5453
     return 2.0 * (f - math.floor(f)) - 1.0
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _neighbors(
-    cell: NDArray[np.float64],
-    lattice: NDArray[np.float64],
-    wrapped: NDArray[np.float64],
-    position: NDArray[np.float64],
-    margins: NDArray[np.float64],
-    spacing: NDArray[np.float64],
-    p: int,
-    reach: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """The atoms around p, relative to it.
-
-    Returns:
-        (8, m) x, y, z and half the squared distance, with jitter and without; (m,) margins; m.
-    """
-    capacity = 256
-    near = np.empty((8, capacity))
-    margin = np.empty(capacity)
-    count = 0
-    q0, q1, q2 = reach / spacing[0], reach / spacing[1], reach / spacing[2]
-    limit = reach * reach
-    for j in range(len(wrapped)):
-        d0 = wrapped[j, 0] - wrapped[p, 0]
-        d1 = wrapped[j, 1] - wrapped[p, 1]
-        d2 = wrapped[j, 2] - wrapped[p, 2]
-        bx = position[j, 0] - position[p, 0]
-        by = position[j, 1] - position[p, 1]
-        bz = position[j, 2] - position[p, 2]
-        for n0 in range(math.ceil(-q0 - d0), math.floor(q0 - d0) + 1):
-            x0, y0, z0 = bx + n0 * cell[0, 0], by + n0 * cell[0, 1], bz + n0 * cell[0, 2]
-            for n1 in range(math.ceil(-q1 - d1), math.floor(q1 - d1) + 1):
-                x1, y1, z1 = x0 + n1 * cell[1, 0], y0 + n1 * cell[1, 1], z0 + n1 * cell[1, 2]
-                for n2 in range(math.ceil(-q2 - d2), math.floor(q2 - d2) + 1):
-                    x = x1 + n2 * cell[2, 0]
-                    y = y1 + n2 * cell[2, 1]
-                    z = z1 + n2 * cell[2, 2]
-                    squared = x * x + y * y + z * z
-                    if squared > limit or (j == p and n0 == 0 and n1 == 0 and n2 == 0):
-                        continue
-                    if count == capacity:
-                        near = np.concatenate((near, np.empty_like(near)), axis=1)
-                        margin = np.concatenate((margin, np.empty_like(margin)))
-                        capacity *= 2
-                    near[0, count], near[1, count], near[2, count] = x, y, z
-                    near[3, count] = 0.5 * squared
-                    half = 0.0
-                    for k in range(3):
-                        exact = position[j, 3 + k] - position[p, 3 + k]
-                        exact += n0 * lattice[0, k] + n1 * lattice[1, k] + n2 * lattice[2, k]
-                        near[4 + k, count] = exact
-                        half += 0.5 * exact * exact
-                    near[7, count] = half
-                    margin[count] = margins[j]
-                    count += 1
-    return near, margin, count
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _cell_vertices(
-    near: NDArray[np.float64], count: int, reach: float
-) -> tuple[NDArray[np.float64], NDArray[np.int64], int, bool]:
-    """Vertices of the Voronoi cell of the atom at the origin.
-
-    Returns:
-        Of every vertex x, y, z, radius and the other three atoms, their number, and False where
-        an atom beyond reach could cut the cell.
-
-    An edge of the cell belongs to two neighbours and ends at two vertices: from a vertex the walk
-    goes along every edge whose other end is not known yet.
-    """
-    vertices = np.empty((128, 4))
-    corners = np.empty((128, 3), np.int64)
-    edges = np.empty((256, 3), np.int64)  # two walls, and the third one at the known end
-    n_vertices, n_seen, n_edges = 0, 0, 0
-    way = np.empty(count)
-    walls = _first_walls(near, count, way)
-    while walls[2] >= 0:
-        x, y, z, flat = _center(near, walls[0], walls[1], walls[2])
-        radius = math.sqrt(x * x + y * y + z * z)
-        n_seen += 1
-        if radius > 0.5 * (reach - CATION_MARGIN) or n_seen > _MOST_VERTICES:
-            break
-        if not flat:
-            if n_vertices == len(vertices):
-                vertices = np.concatenate((vertices, np.empty_like(vertices)))
-                corners = np.concatenate((corners, np.empty_like(corners)))
-            vertices[n_vertices, 0], vertices[n_vertices, 1] = x, y
-            vertices[n_vertices, 2], vertices[n_vertices, 3] = z, radius
-            corners[n_vertices] = walls
-            n_vertices += 1
-        if n_edges + 3 > len(edges):
-            edges = np.concatenate((edges, np.empty_like(edges)))
-        n_edges = _close_or_open(edges, n_edges, walls)
-        if n_edges == 0:
-            return vertices, corners, n_vertices, True
-        walls = _other_end(near, count, way, edges[n_edges - 1])
-    return vertices, corners, 0, False
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _first_walls(
-    near: NDArray[np.float64], count: int, way: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """The three walls of one vertex of the cell; the last is -1 where reach is too short.
-
-    From the middle between the atom and its nearest neighbour q along the face until r is as
-    near, then along the edge until s is.
-    """
-    walls = np.full(3, -1)
-    if count < 4:
-        return walls
-    q = 0
-    for t in range(1, count):
-        if near[3, t] < near[3, q]:
-            q = t
-    walls[0] = q
-    x, y, z = 0.5 * near[0, q], 0.5 * near[1, q], 0.5 * near[2, q]
-    ex, ey, ez = 0.36, -0.48, 0.8  # any direction that no crystal prefers
-    along = (ex * near[0, q] + ey * near[1, q] + ez * near[2, q]) / (2.0 * near[3, q])
-    ex, ey, ez = ex - along * near[0, q], ey - along * near[1, q], ez - along * near[2, q]
-    walls[1], step = _next_wall(near, count, x, y, z, ex, ey, ez, walls, way)
-    if walls[1] >= 0:
-        x, y, z = x + step * ex, y + step * ey, z + step * ez
-        ex, ey, ez = _along_edge(near, q, walls[1])
-        walls[2], _ = _next_wall(near, count, x, y, z, ex, ey, ez, walls, way)
-    return walls
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _other_end(
-    near: NDArray[np.float64],
-    count: int,
-    way: NDArray[np.float64],
-    edge: NDArray[np.int64],
-) -> NDArray[np.int64]:
-    """The walls of the vertex at the unknown end of an edge; the last is -1 without one."""
-    walls = edge.copy()
-    x, y, z, _ = _center(near, walls[0], walls[1], walls[2])
-    ex, ey, ez = _along_edge(near, walls[0], walls[1])
-    if ex * near[0, walls[2]] + ey * near[1, walls[2]] + ez * near[2, walls[2]] > 0.0:
-        ex, ey, ez = -ex, -ey, -ez
-    walls[2], _ = _next_wall(near, count, x, y, z, ex, ey, ez, walls, way)
-    return walls
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _along_edge(near: NDArray[np.float64], q: int, r: int) -> tuple[float, float, float]:
-    """Direction of the edge between two walls: across both of theirs."""
-    return (
-        near[1, q] * near[2, r] - near[2, q] * near[1, r],
-        near[2, q] * near[0, r] - near[0, q] * near[2, r],
-        near[0, q] * near[1, r] - near[1, q] * near[0, r],
-    )
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _close_or_open(edges: NDArray[np.int64], n_edges: int, walls: NDArray[np.int64]) -> int:
-    """Take the three edges of a vertex off the list where they stand on it, else put them on."""
-    for turn in range(3):
-        q, r = walls[turn], walls[(turn + 1) % 3]
-        match = -1
-        for e in range(n_edges):
-            one, two = edges[e, 0], edges[e, 1]
-            if (one == q and two == r) or (one == r and two == q):
-                match = e
-                break
-        if match >= 0:
-            n_edges -= 1
-            edges[match] = edges[n_edges]
-        else:
-            edges[n_edges, 0], edges[n_edges, 1] = q, r
-            edges[n_edges, 2] = walls[(turn + 2) % 3]
-            n_edges += 1
-    return n_edges
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
-def _next_wall(
-    near: NDArray[np.float64],
-    count: int,
-    x: float,
-    y: float,
-    z: float,
-    ex: float,
-    ey: float,
-    ez: float,
-    walls: NDArray[np.int64],
-    way: NDArray[np.float64],
-) -> tuple[int, float]:
-    """The atom that is first as near as the origin on the way from a point, and the way there.
-
-    -1 where there is none. The walls of the edge themselves do not count.
-    """
-    for t in range(count):
-        ahead = ex * near[0, t] + ey * near[1, t] + ez * near[2, t]
-        room = near[3, t] - (x * near[0, t] + y * near[1, t] + z * near[2, t])
-        way[t] = room / ahead if ahead > 0.0 else _FAR
-    for t in walls:
-        if t >= 0:
-            way[t] = _FAR
-    best = _FAR
-    for t in range(count):
-        best = min(best, way[t])
-    if best < _FAR:
-        for t in range(count):
-            if way[t] == best:
-                return t, best
-    return -1, best
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _center(near: NDArray[np.float64], q: int, r: int, s: int) -> tuple[float, float, float, bool]:
-    """The point at one distance from the origin and three atoms; whether they are flat."""
-    bx, by, bz, b2 = near[0, q], near[1, q], near[2, q], near[3, q]
-    cx, cy, cz, c2 = near[0, r], near[1, r], near[2, r], near[3, r]
-    dx, dy, dz, d2 = near[0, s], near[1, s], near[2, s], near[3, s]
-    ux, uy, uz = cy * dz - cz * dy, cz * dx - cx * dz, cx * dy - cy * dx
-    det = bx * ux + by * uy + bz * uz
-    vx, vy, vz = dy * bz - dz * by, dz * bx - dx * bz, dx * by - dy * bx
-    wx, wy, wz = by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx
-    return (
-        (b2 * ux + c2 * vx + d2 * wx) / det,
-        (b2 * uy + c2 * vy + d2 * wy) / det,
-        (b2 * uz + c2 * vz + d2 * wz) / det,
-        abs(det) < _FLAT * math.sqrt(8.0 * b2 * c2 * d2),
-    )
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -530,7 +318,7 @@ def _weigh(
     """
     n = len(found)
     out = np.empty((n, 6))
-    seen = np.empty(n)
+    seen = np.full(n, -1.0)
     kept = 0
     for v in np.argsort(-found[:, 3]):  # the best stands for those like it
         fade = 1.0 - (top - found[v, 3]) / WINDOW
@@ -538,28 +326,46 @@ def _weigh(
             continue
         crowd = 0.0
         for w in range(n):
-            gap = _gap(lattice, found[v, :3], found[w, :3]) / CROWDING_RANGE
+            gap = _gap(lattice, spacing, found[v], found[w], CROWDING_RANGE) / CROWDING_RANGE
             if gap < 1.0:
                 other = 1.0 - (top - found[w, 3]) / WINDOW
                 crowd += max(0.0, other) * (1.0 - gap * gap) ** 2
-        view = _view(lattice, wrapped, marks, spacing, found[v, :3])
-        place = kept
-        for w in range(kept):
-            if (
-                abs(seen[w] - view) < _ALIKE * view
-                and abs(out[w, 3] - found[v, 3]) < _COINCIDENT / 10
-            ):
-                place = w
-                break
+        place = _place_of(lattice, wrapped, marks, spacing, out, seen, kept, found[v])
         if place == kept:
             out[place, :5] = found[v]
             out[place, 5] = 0.0
-            seen[place] = view
             kept += 1
         out[place, 5] += fade * fade / crowd
     out = out[:kept]
     out[:, 5] /= out[:, 5].sum()
     return out
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _place_of(
+    lattice: NDArray[np.float64],
+    wrapped: NDArray[np.float64],
+    marks: NDArray[np.float64],
+    spacing: NDArray[np.float64],
+    out: NDArray[np.float64],
+    seen: NDArray[np.float64],
+    kept: int,
+    void: NDArray[np.float64],
+) -> int:
+    """Which of the kept sites looks like a void; `kept` where none does. What a site sees stands
+    in `seen` once it was needed, and is negative before.
+    """
+    view = -1.0
+    for w in range(kept):
+        if abs(out[w, 3] - void[3]) < _COINCIDENT / 10:
+            if view < 0.0:
+                view = _view(lattice, wrapped, marks, spacing, void[:3])
+            if seen[w] < 0.0:
+                seen[w] = _view(lattice, wrapped, marks, spacing, out[w, :3])
+            if abs(seen[w] - view) < _ALIKE * view:
+                return w
+    seen[kept] = view
+    return kept
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -594,18 +400,20 @@ def _view(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _gap(
-    lattice: NDArray[np.float64], one: NDArray[np.float64], other: NDArray[np.float64]
+    lattice: NDArray[np.float64],
+    spacing: NDArray[np.float64],
+    one: NDArray[np.float64],
+    other: NDArray[np.float64],
+    limit: float,
 ) -> float:
-    """Shortest distance between two points and their images, angstrom; exact below a few."""
+    """Shortest distance, angstrom, between two points and their images; any larger number where
+    it is more than a limit that is less than half of every plane spacing.
+    """
     f0, f1, f2 = one[0] - other[0], one[1] - other[1], one[2] - other[2]
-    f0, f1, f2 = f0 - round(f0), f1 - round(f1), f2 - round(f2)
-    best = np.inf
-    for n0 in range(-1, 2):
-        for n1 in range(-1, 2):
-            for n2 in range(-1, 2):
-                g0, g1, g2 = f0 + n0, f1 + n1, f2 + n2
-                x = g0 * lattice[0, 0] + g1 * lattice[1, 0] + g2 * lattice[2, 0]
-                y = g0 * lattice[0, 1] + g1 * lattice[1, 1] + g2 * lattice[2, 1]
-                z = g0 * lattice[0, 2] + g1 * lattice[1, 2] + g2 * lattice[2, 2]
-                best = min(best, x * x + y * y + z * z)
-    return math.sqrt(best)
+    f0, f1, f2 = f0 - np.rint(f0), f1 - np.rint(f1), f2 - np.rint(f2)
+    if abs(f0) * spacing[0] > limit or abs(f1) * spacing[1] > limit or abs(f2) * spacing[2] > limit:
+        return np.inf
+    x = f0 * lattice[0, 0] + f1 * lattice[1, 0] + f2 * lattice[2, 0]
+    y = f0 * lattice[0, 1] + f1 * lattice[1, 1] + f2 * lattice[2, 1]
+    z = f0 * lattice[0, 2] + f1 * lattice[1, 2] + f2 * lattice[2, 2]
+    return math.sqrt(x * x + y * y + z * z)
