@@ -163,7 +163,8 @@ def undisturbed(made: Campaign) -> dict[str, Any]:
 
 def disturbed(made: Campaign, fault: Callable[[Campaign, Stall], str]) -> Outcome:
     """Work the campaign on the cluster, with a fault while a worker is in the middle of a batch."""
-    site = SITES.get(fault.__name__, {})
+    node = {"options": [f"--nodelist={NODES[fault.__name__]}"]}
+    site = {**SITES.get(fault.__name__, {}), **node}
     environment = ENVIRONMENTS.get(fault.__name__, {})
     with Stall() as stall:
         made.submit(1, {**stall.environment, **environment}, **site)
@@ -262,12 +263,16 @@ def database_away(made: Campaign, stall: Stall) -> str:
     return f"spool file; {said.strip().splitlines()[-1]} {_what_became(made, held['batch'])}"
 
 
-FAULTS: tuple[Callable[[Campaign, Stall], str], ...] = (
-    scancel, kill_worker, kill_slurmd, preemption, time_limit, database_stops, database_away,
-)  # fmt: skip
+AT_ONCE: tuple[tuple[Callable[[Campaign, Stall], str], ...], ...] = (
+    (scancel, kill_worker, preemption, kill_slurmd, database_stops),
+    (time_limit, database_away),
+)
+"""Faults one after another; those of the second node can go on beside those of the first."""
+FAULTS = tuple(fault for row in AT_ONCE for fault in row)
+NODES = {fault.__name__: f"vs{n}" for n, row in enumerate(AT_ONCE, 1) for fault in row}
 SITES: dict[str, dict[str, Any]] = {
     "preemption": {"partition": "scavenge"},
-    "time_limit": {"wall_time": "00:01:00"},
+    "time_limit": {"wall_time": "00:01:00", "signal_seconds": 0},
 }
 ENVIRONMENTS = {"database_away": {"VOLTSCREEN_PATIENCE": "3"}}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
+from fireworks import FWorker
 
 from tests.campaign.test_campaign import pool, spec_of
 from tests.cluster.cluster import SITE, Stall, until
@@ -18,6 +20,9 @@ from voltscreen.campaign import control
 from voltscreen.campaign.jobs import slurm_status
 from voltscreen.campaign.reconcile import reconcile
 from voltscreen.campaign.worker import WorkerEnd, work
+from voltscreen.cluster import commands
+from voltscreen.cluster.job import Job
+from voltscreen.cluster.queue import how_they_ended
 from voltscreen.store.documents import CampaignState
 
 pytestmark = pytest.mark.timeout(900)
@@ -104,6 +109,38 @@ def test_with_no_work_nothing_is_submitted(slurm, submit, store, launchpad, tmp_
     assert store.job_arrays.count_documents({}) == 0
 
 
+def test_a_reservation_is_kept_while_its_job_waits_and_freed_when_it_is_gone(
+    planned, slurm, launchpad, tmp_path
+) -> None:
+    firework, launch = launchpad.reserve_fw(FWorker(name="qlaunch"), str(tmp_path))
+    job = slurm.ask("sbatch", "--parsable", "--hold", "--wrap", "true", "--output=/dev/null")
+    launchpad.set_reservation_id(launch, job)
+    found = reconcile(launchpad, "c")
+    assert found.freed == ()
+    assert found.left[0].verdict.reason == f"reserved for job {job}: PENDING"
+    slurm.ask("scancel", job)
+    (freed,) = until(lambda: reconcile(launchpad, "c").freed, 30)
+    assert freed.fw_id == firework.fw_id
+    assert launchpad.fireworks.count_documents({"state": "READY"}) == BATCHES
+
+
+def test_nothing_is_freed_while_slurm_does_not_answer(
+    planned, slurm, launchpad, tmp_path, monkeypatch
+) -> None:
+    env = {"job": Job("voltscreen", "1", "1", 0, "vs1", "root").to_plain()}
+    launchpad.checkout_fw(FWorker(name="vs1|1|0", env=env), str(tmp_path))
+    nobody = tmp_path / "slurm.conf"
+    nobody.write_text((slurm.folder / "slurm.conf").read_text().replace("=16817", "=9"))
+    with monkeypatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(nobody))
+        patch.setattr(commands, "TIMEOUT", 5.0)
+        found = reconcile(launchpad, "c")
+        assert found.freed == ()
+        assert "SLURM does not answer" in found.left[0].verdict.reason
+    (freed,) = reconcile(launchpad, "c").freed
+    assert freed.verdict.reason == "its job is gone"
+
+
 def test_what_sbatch_refuses_is_told_in_its_own_words(planned, submit) -> None:
     done = submit(options=["--gres=tpu:1"])
     assert done.returncode == 3
@@ -172,7 +209,7 @@ def test_a_requeued_job_takes_up_its_own_batch(planned, slurm, submit, store, la
 
 
 def test_slurms_signal_ends_a_worker_after_its_batch_and_before_its_time(
-    planned, slurm, submit, store, launchpad
+    planned, slurm, submit, store, launchpad, tmp_path, monkeypatch
 ) -> None:
     with Stall() as stall:
         submit(
@@ -187,6 +224,14 @@ def test_slurms_signal_ends_a_worker_after_its_batch_and_before_its_time(
     until(lambda: slurm_status(store, "c").jobs == {"COMPLETED": 1}, 60)
     found = slurm.ask("sacct", "-X", "-n", "-P", "-o", "State,ExitCode", "-j", array["number"])
     assert found == f"FAILED|{int(WorkerEnd.STOPPED)}:0"
+    # The same without accounting: squeue remembers jobs for a while.
+    plain = tmp_path / "slurm.conf"
+    conf = (slurm.folder / "slurm.conf").read_text()
+    plain.write_text(re.sub(r"(?m)^Accounting.*$", "", conf))
+    with monkeypatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(plain))
+        assert how_they_ended([f"{array['number']}_0"]) == {}
+        assert slurm_status(store, "c").jobs == {"COMPLETED": 1}
     assert len(attempts(store)) == 1
     assert store.batches.count_documents({"state": "ready"}) == BATCHES - 1
     assert store.batches.count_documents({"state": "running"}) == 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
+import time
 
 import pytest
 
-from tests.cluster.cluster import REPOSITORY
+from tests.cluster.cluster import REPOSITORY, until
 from voltscreen.cluster.commands import SlurmError
 from voltscreen.cluster.job import Job
 from voltscreen.cluster.script import Array, render
@@ -65,6 +68,35 @@ def test_no_password_stands_in_the_script(tmp_path) -> None:
     text = script(Site(), tmp_path, mongo_uri="mongodb://me:hush@db/", database="d")
     assert "hush" not in text
     assert "export VOLTSCREEN_DATABASE=d" in text
+
+
+def test_workers_of_a_job_have_gpus_in_turn_hear_signals_and_the_largest_code_counts(
+    tmp_path,
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(
+        "#!/bin/bash\n"
+        "trap 'echo told; exit 5' USR1\n"
+        'echo "gpu $CUDA_VISIBLE_DEVICES"; echo ready >> "$READY"\n'
+        '[ "$CUDA_VISIBLE_DEVICES" = 3 ] && exit 0\n'
+        "while :; do sleep 0.1; done\n"
+    )
+    python.chmod(0o755)
+    ready = tmp_path / "ready"
+    text = script(Site(workers=3, python=str(python), gpus="2"), tmp_path)
+    (tmp_path / "script.sh").write_text(text)
+    job = subprocess.Popen(
+        ["bash", str(tmp_path / "script.sh")],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "2,3", "READY": str(ready)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: ready.exists() and len(ready.read_text().split()) == 3, 60)
+    time.sleep(0.3)
+    job.send_signal(signal.SIGUSR1)
+    said, _ = job.communicate(timeout=60)
+    assert job.returncode == 5
+    assert sorted(said.split("\n")) == ["", "gpu 2", "gpu 2", "gpu 3", "told", "told"]
 
 
 @pytest.mark.parametrize(

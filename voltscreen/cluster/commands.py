@@ -21,19 +21,23 @@ def slurm_is_here() -> bool:
     return shutil.which("squeue") is not None
 
 
-def ask(*command: str, timeout: float = TIMEOUT) -> str:
+def ask(*command: str, timeout: float | None = None) -> str:
     """Standard output of a SLURM command.
+
+    Args:
+        timeout: seconds; `TIMEOUT` when None.
 
     Raises:
         SlurmError: not installed, no answer in time, or an error, in SLURM's own words.
     """
+    seconds = timeout or TIMEOUT
     try:
         done = subprocess.run(
             command,
             capture_output=True,
             text=True,
             check=False,
-            timeout=timeout,
+            timeout=seconds,
             stdin=subprocess.DEVNULL,
         )
     except FileNotFoundError:
@@ -42,7 +46,7 @@ def ask(*command: str, timeout: float = TIMEOUT) -> str:
         ) from None
     except subprocess.TimeoutExpired:
         raise SlurmError(
-            f"{command[0]} did not answer within {timeout:g} s: is slurmctld up? (scontrol ping)"
+            f"{command[0]} did not answer within {seconds:g} s: is slurmctld up? (scontrol ping)"
         ) from None
     if done.returncode:
         said = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
