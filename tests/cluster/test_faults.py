@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -51,4 +52,4 @@ def test_after_every_fault_the_voltages_are_those_of_an_undisturbed_run(
         return found
 
     with ThreadPoolExecutor(len(AT_ONCE)) as threads:
-        assert sum(threads.map(one_after_another, AT_ONCE), []) == []
+        assert list(chain.from_iterable(threads.map(one_after_another, AT_ONCE))) == []
