@@ -4,10 +4,11 @@ Labelled hosts of one working ion that are the same framework but for one elemen
 `voltscreen substitute` may exchange: neither an anion, nor the centre of a polyanion, nor the ion.
 Frameworks are compared by pymatgen's StructureMatcher at any volume. Predictions are those that
 are stored beside the model, of hosts that were held out of training; beside it stand models that
-see the composition alone, and chance.
+see the composition alone, and chance. Last, what it costs that a suggestion's cell is the old one
+with a predicted volume, and not the relaxed one of the labelled host.
 
 Run: python benchmarks/substitution_pairs.py [--data DIR] [--model NAME] [--split grouped|random]
-     [--csv FILE]
+     [--cells N] [--csv FILE]
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ from pymatgen.core import Composition, Structure
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
-from voltscreen.model import model_path, read_card
+from voltscreen.errors import StructureError
+from voltscreen.model import load_model, model_path, predict_candidates, read_card
+from voltscreen.screening import Proposal, Swap, substitute
 from voltscreen.screening.oxidation import family, is_framework
+from voltscreen.structures import HostState
 from voltscreen.train.dataset import LabelledElectrodes, load_electrodes
 from voltscreen.train.out_of_fold import OutOfFold, store_path
 
@@ -152,11 +156,52 @@ def print_intervals(found: pd.DataFrame, model: str) -> None:
     )
 
 
+def print_cells(data: LabelledElectrodes, found: pd.DataFrame, name: str, count: int) -> None:
+    """Changes predicted on cells as `substitute` makes them beside those on the labelled cells."""
+    model, drawn = load_model(name), found.sample(min(count, len(found)), random_state=0)
+    made, real, old, volume, ions = [], [], [], [], []
+    for pair in drawn.itertuples():
+        one, other = (data.hosts[data.host_of_row[row]] for row in (pair.i, pair.j))
+        sites = tuple(k for k, symbol in enumerate(one.symbols) if symbol == pair.old)
+        swap = Swap(pair.old, pair.new, sites, 1.0)
+        try:
+            new = substitute(one, Proposal((swap,), (1, 1, 1), 1.0, balanced=True))
+        except StructureError:
+            continue
+        made.append(new)
+        real.append(other)
+        old.append(one)
+        ions.append(pair.ion)
+        volume.append(new.volume / len(new) / (other.volume / len(other)))
+    voltages = [
+        np.array(
+            [
+                prediction.ions[ion].voltage
+                for prediction, ion in zip(
+                    predict_candidates(model, cells, host_state=HostState.AS_GIVEN),
+                    ions,
+                    strict=True,
+                )
+            ]
+        )
+        for cells in (old, made, real)
+    ]
+    ours, labelled = voltages[1] - voltages[0], voltages[2] - voltages[0]
+    clear = np.abs(labelled) >= SMALLEST
+    print(
+        f"\n{len(made)} pairs with the cell that `substitute` makes (deployed model, in its "
+        f"training): volume {100 * np.median(np.abs(np.array(volume) - 1)):.1f} % off in the "
+        f"median; change against that on the labelled cell: {np.abs(ours - labelled).mean():.2f} V "
+        f"off, same direction {100 * (np.sign(ours) == np.sign(labelled))[clear].mean():.1f} %."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--model", default="default")
     parser.add_argument("--split", default="grouped")
+    parser.add_argument("--cells", type=int, default=300, help="pairs whose cells are made anew")
     parser.add_argument("--csv", type=Path, help="write the pairs")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")  # pymatgen: missing data of rare elements
@@ -195,6 +240,8 @@ def main() -> None:
         print(f"\n{title}: {len(part)}")
         print(table(part, models).to_string(index=False, float_format="%.2f"))
     print_intervals(found, oof.model_recipe)
+    if options.cells:
+        print_cells(data, found, options.model, options.cells)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,9 @@ def test_a_second_campaign_of_the_same_structures_is_marked_and_forgotten(
     name, model = oxides
     assert ensure_environments(store, name, "Mg") == model.id
     ids = [row["structure_id"] for row in store.environments.find()]
-    assert write_environments(store, "other", ids, "Mg", model.id) == 0
+    written = {row["_id"]: row["written_at"] for row in store.environments.find()}
+    assert write_environments(store, "other", ids, "Mg", model.id) == len(ids)
+    assert written == {row["_id"]: row["written_at"] for row in store.environments.find()}
     assert store.environments.count_documents({"campaigns": "other"}) == len(ids)
     # Known to be complete: nothing is read again.
     store.environments.delete_one({"structure_id": ids[0]})

@@ -30,15 +30,15 @@ def ensure_environments(
     document = get_campaign(store, campaign)
     members = list(campaign_members(store, campaign))
     if document.environments.get(ion) != len(members):
-        write_environments(store, campaign, members, ion, document.model_id, progress)
+        count = write_environments(store, campaign, members, ion, document.model_id, progress)
+        if not count:
+            raise CampaignError(
+                f"no structure of campaign {campaign!r} has a voltage for {ion}: finish it first "
+                f"with voltscreen campaign run {campaign}"
+            )
         # Of a campaign that still predicts, more may come; of one that is done, no more.
         if document.state is CampaignState.DONE:
             store.campaigns.update_one(
                 {"_id": campaign}, {"$set": {f"environments.{ion}": len(members)}}
             )
-    if not store.environments.find_one({"campaigns": campaign, "ion": ion}, {"_id": 1}):
-        raise CampaignError(
-            f"no structure of campaign {campaign!r} has a voltage for {ion}: finish it first with "
-            f"voltscreen campaign run {campaign}"
-        )
     return document.model_id

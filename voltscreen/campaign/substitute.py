@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from voltscreen.campaign.environments import ensure_environments
 from voltscreen.errors import CampaignError, StructureError
@@ -25,6 +26,7 @@ from voltscreen.screening import (
     gravimetric_capacity,
     propose,
     substitute,
+    why_none,
 )
 from voltscreen.screening.substitution import ElementVoltages
 from voltscreen.store import Store, load_structures, unpack
@@ -59,6 +61,16 @@ class _Parent:
     prediction: IonPrediction
     lineage: tuple[str, ...]
 
+    @property
+    def local(self) -> NDArray[np.float64]:
+        """(n_atoms,) additive local voltages, V."""
+        return self.prediction.additive.astype(np.float64)
+
+    @property
+    def oxygen(self) -> NDArray[np.bool_]:
+        """(n_atoms,) whether in an oxygen environment."""
+        return oxygen_environments([self.host])[0]
+
 
 @dataclass(frozen=True, slots=True)
 class _Made:
@@ -80,7 +92,7 @@ def substitute_campaign(
     ion: str,
     model: VoltageModel,
     spec: SubstituteSpec,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str, str | None], None] | None = None,
 ) -> list[SubstitutionDocument]:
     """Suggest substitutions for the best of a campaign's ranking, score and store them.
 
@@ -88,7 +100,8 @@ def substitute_campaign(
     spec says; the search ends when nothing does. What is on record already is not scored again.
 
     Args:
-        progress: called with the formula of every parent.
+        progress: called with the host's formula of every parent when it is done, and with why there
+            is no suggestion for it, where there is none.
 
     Returns:
         Suggestions by generation and parent, new and recorded ones.
@@ -111,7 +124,8 @@ class Substitutions:
     """The substitutions of a campaign for one ion, generation by generation.
 
     Args:
-        progress: called with the formula of every parent.
+        progress: called with the host's formula of every parent when it is done, and with why there
+            is no suggestion for it, where there is none.
     """
 
     def __init__(
@@ -121,7 +135,7 @@ class Substitutions:
         ion: str,
         model: VoltageModel,
         spec: SubstituteSpec,
-        progress: Callable[[str], None] | None = None,
+        progress: Callable[[str, str | None], None] | None = None,
     ) -> None:
         self._store, self._campaign, self._ion = store, campaign, ion
         self._model, self._spec, self._progress = model, spec, progress
@@ -151,9 +165,10 @@ class Substitutions:
             if key not in structures:
                 continue
             parent = self._parent(structures[key], number)
+            found = self._suggest(parent, number)
+            documents += found
             if self._progress:
-                self._progress(parent.document.formula)
-            documents += self._suggest(parent, number)
+                self._progress(parent.host.formula, None if found else self._why_none(parent))
         return documents
 
     def next_parents(self, found: Sequence[SubstitutionDocument], number: int) -> list[str]:
@@ -194,11 +209,11 @@ class Substitutions:
         return _Parent(document, host, prediction.ions[self._ion], (*lineage, document.id))
 
     def _suggest(self, parent: _Parent, generation: int) -> list[SubstitutionDocument]:
-        oxygen, _ = oxygen_environments([parent.host])
-        local = parent.prediction.additive.astype(np.float64)
         proposals = {
             substitution_id(parent.document.id, self._ion, one.name, self._model.id): one
-            for one in propose(parent.host, self._ion, local, oxygen, self._voltages, self._spec)
+            for one in propose(
+                parent.host, self._ion, parent.local, parent.oxygen, self._voltages, self._spec
+            )
         }
         on_record = {
             row["_id"]: SubstitutionDocument.from_mongo(row)
@@ -211,6 +226,11 @@ class Substitutions:
             reach("substitute.written")
             on_record[document.id] = document
         return [on_record[key] for key in proposals if key in on_record]
+
+    def _why_none(self, parent: _Parent) -> str:
+        return why_none(
+            parent.host, self._ion, parent.local, parent.oxygen, self._voltages, self._spec
+        )
 
     def _made(self, parent: _Parent, proposal: Proposal) -> _Made:
         """The new crystal, on record if it is neutral; the known one where there is one."""

@@ -98,14 +98,22 @@ def _found(
     from voltscreen.store import get_campaign
     from voltscreen.store.models import model_file
 
+    without: list[str] = []
     model_id = get_campaign(store, campaign).model_id
     model = prepare(load_model(str(model_file(store, model_id, model_cache(settings().home)))))
     with tqdm(desc="substitute", total=spec.top, unit=" hosts", disable=None, leave=False) as bar:
 
-        def progress(_: str) -> None:
+        def progress(formula: str, reason: str | None) -> None:
             bar.update()
+            if reason:
+                without.append(f"{formula}: {reason}")
 
-        return substitute_campaign(store, campaign, ion, model, spec, progress)
+        found = substitute_campaign(store, campaign, ion, model, spec, progress)
+    if without:
+        say(f"No substitution for {len(without)} hosts:")
+        for line in dict.fromkeys(without):
+            say(f"  {line}")
+    return found
 
 
 def _write_cifs(store: Store, found: list[SubstitutionDocument], folder: Path) -> int:

@@ -134,23 +134,23 @@ def write_environments(
         progress: called with the number of structures of every chunk.
 
     Returns:
-        Documents written.
+        Documents of the campaign on record.
     """
-    written = 0
+    count = 0
     for chunk in _chunks(ids):
         keys = {environment_id(key, model_id, ion): key for key in chunk}
         have = {
             row["_id"]: campaign in row["campaigns"]
             for row in find_by_ids(store.environments, keys, ("campaigns",))
         }
-        documents = _documents(
-            store, campaign, [key for full, key in keys.items() if full not in have], ion, model_id
-        )
-        written += insert_new(store.environments, documents)
+        new = [key for full, key in keys.items() if full not in have]
+        documents = list(_documents(store, campaign, new, ion, model_id))
+        insert_new(store.environments, documents)
+        count += len(have) + len(documents)
         _mark(store, campaign, [full for full, marked in have.items() if not marked])
         if progress:
             progress(len(chunk))
-    return written
+    return count
 
 
 def _mark(store: Store, campaign: str, keys: list[str]) -> None:

@@ -15,6 +15,7 @@ from voltscreen.screening.substitution import (
     Swap,
     propose,
     substitute,
+    why_none,
 )
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "rank_candidates",
     "reducible_charge",
     "substitute",
+    "why_none",
 ]

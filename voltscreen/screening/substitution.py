@@ -127,6 +127,34 @@ def propose(
     return [proposal for _, proposal in found[: spec.suggestions]]
 
 
+def why_none(
+    host: PackedStructure,
+    ion: str,
+    local: NDArray[np.floating],
+    oxygen: NDArray[np.bool_],
+    voltages: ElementVoltages,
+    spec: SubstituteSpec,
+) -> str:
+    """Why `propose` has nothing for a host, in a few words; arguments as there."""
+    if formal_states(host.element_counts) is None:
+        return "no formal states make it neutral"
+    targets = _targets(host, ion, local, oxygen)
+    if not targets:
+        return "all its sites are anions, centres of polyanions or the ion"
+    higher = [
+        f"{old}>{new}"
+        for old, where, sites in targets
+        for new, _ in _substitutes(
+            old, where, ion, float(local[list(sites)].mean()), voltages, spec
+        )
+    ]
+    if not higher:
+        names = ", ".join(dict.fromkeys(old for old, _, _ in targets))
+        return f"no kin of {names} carries more in that environment"
+    shown = ", ".join(higher[:3]) + (" ..." if len(higher) > 3 else "")
+    return f"radius, probability or redox speak against {shown}"
+
+
 def _targets(
     host: PackedStructure, ion: str, local: NDArray[np.floating], oxygen: NDArray[np.bool_]
 ) -> list[tuple[str, bool, tuple[int, ...]]]:
