@@ -187,6 +187,23 @@ def test_browse_a_campaign_filter_it_and_open_a_dossier(page) -> None:
     assert "https://" not in file.replace("https://next-gen.materialsproject.org", "")
 
 
+def test_the_progress_of_a_running_campaign_comes_by_itself(page, filled) -> None:
+    running = {**filled.campaigns.find_one({"_id": NAME}), "_id": "in-work", "state": "running"}
+    filled.campaigns.insert_one(running)
+    batch = {**filled.batches.find_one({"campaign": NAME}), "_id": "in-work:1"}
+    filled.batches.insert_one({**batch, "campaign": "in-work", "state": "running", "predicted": 0})
+    try:
+        page.goto("/campaigns/in-work")
+        assert "0 predicted" in page.locator("#progress").inner_text()
+        filled.batches.update_one({"_id": "in-work:1"}, {"$set": {"predicted": 4}})
+        page.get_by_text("4 predicted").wait_for(timeout=15_000)
+        filled.campaigns.update_one({"_id": "in-work"}, {"$set": {"state": "done"}})
+        page.locator("#progress[data-state=done]").wait_for(timeout=15_000)
+    finally:
+        filled.campaigns.delete_one({"_id": "in-work"})
+        filled.batches.delete_one({"_id": "in-work:1"})
+
+
 def test_a_dossier_file_is_whole_without_server_or_network(browser, filled, tmp_path) -> None:
     from voltscreen.report.dossier import stored_dossier
     from voltscreen.report.pages import dossier_file

@@ -37,6 +37,8 @@ from voltscreen.web.predicting import ROCK_SALT
 
 ROWS = 50
 """Candidates on a page."""
+LATEST = 6
+"""Campaigns on the first page."""
 MOST_SUBSTITUTIONS = 200
 MOST_DRAWN = 1500
 """Points of the plot on a page; the best ranked of more."""
@@ -109,7 +111,14 @@ def render(template: str, request: Request, **values: Any) -> str:
 @router.get("/")
 def start(request: Request, context: Ctx) -> str:
     """Upload or name a structure."""
-    return render("predict.html", request, ions=ION_SYMBOLS, ready=context.predictor.ready)
+    return _start(request, context)
+
+
+def _start(request: Request, context: Context, **values: Any) -> str:
+    """The form, and below it the campaigns submitted last."""
+    rows = context.store.campaigns.find({}, {"spec.ions": 1, "state": 1})
+    latest = list(rows.sort("submitted_at", -1).limit(LATEST))
+    return render("predict.html", request, ions=ION_SYMBOLS, latest=latest, **values)
 
 
 @router.post("/predict")
@@ -127,8 +136,8 @@ async def predict(
         dossier = await predicted(context, asked, ions, host_state)
     except VoltscreenError as error:
         status = 503 if error.exit_code == 3 else 422
-        page = render("predict.html", request, ions=ION_SYMBOLS, ready=True,
-                      problem=without_paths(str(error)), structure=structure or "")  # fmt: skip
+        problem = without_paths(str(error))
+        page = _start(request, context, problem=problem, structure=structure or "")
         return HTMLResponse(page, status)
     page = await run_in_threadpool(
         render, "structure.html", request, dossier=dossier, title=dossier.name, fresh=True

@@ -18,7 +18,7 @@ from voltscreen.web import reading_process as child
 MAX_LINES = 20_000
 SECONDS = 15.0
 """A structure of `MAX_ATOMS` atoms is read in one."""
-START_SECONDS = 60.0
+START_SECONDS = 300.0
 _COMPRESSED = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip file", b"BZh": "a bzip2 file",
                b"\xfd7zXZ": "an xz file", b"7z\xbc\xaf": "a 7z archive"}  # fmt: skip
 _NAME = re.compile(r"[^A-Za-z0-9._ -]")

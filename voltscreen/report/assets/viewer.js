@@ -22,6 +22,23 @@
     return atoms;
   }
 
+  // From every atom that is no anion to its nearest anions, in two halves of the atoms' colours.
+  const ANIONS = new Set("O F S Se Te N Cl Br I".split(" "));
+  const MOST_BONDED = 400;
+
+  function bondsOf(atoms) {
+    const bonds = [];
+    const anions = atoms.filter((atom) => ANIONS.has(atom.symbol));
+    if (atoms.length > MOST_BONDED) return bonds;
+    for (const atom of atoms) {
+      if (ANIONS.has(atom.symbol)) continue;
+      const near = anions.map((other) => [Math.hypot(...other.at.map((x, k) => x - atom.at[k])), other]);
+      const shortest = Math.min(...near.map(([distance]) => distance));
+      for (const [distance, other] of near) if (distance < Math.min(1.25 * shortest, 3.3)) bonds.push([atom, other]);
+    }
+    return bonds;
+  }
+
   function edgesOf(lattice) {
     const edges = [];
     for (let axis = 0; axis < 3; axis++) for (const b of [0, 1]) for (const c of [0, 1]) {
@@ -52,7 +69,7 @@
     const data = JSON.parse(box.querySelector("script").textContent);
     const ions = Object.keys(data.ions);
     if (!ions.length) return;
-    const atoms = atomsOf(data), edges = edgesOf(data.lattice);
+    const atoms = atomsOf(data), edges = edgesOf(data.lattice), bonds = bondsOf(atoms);
     const middle = toCartesian(data.lattice, [0.5, 0.5, 0.5]);
     const reach = Math.max(...atoms.map((a) => Math.hypot(...a.at.map((x, k) => x - middle[k])))) + 0.9;
     const canvas = document.createElement("canvas");
@@ -92,20 +109,29 @@
         for (let i = 0; i < steps; i++) {
           const part = (t) => from.map((x, k) => x + (to[k] - x) * t);
           const [a, b] = [project(part(i / steps)), project(part((i + 1) / steps))];
-          pieces.push({ z: (a.z + b.z) / 2, a, b });
+          pieces.push({ z: (a.z + b.z) / 2, a, b, stroke: line, width: 1, alpha: 0.6 });
         }
         return pieces;
       });
       const { colors } = data.ions[ion];
+      for (const [from, to] of bonds) {
+        const half = from.at.map((x, k) => (x + to.at[k]) / 2);
+        for (const end of [from, to]) {
+          const color = colors[end.site];
+          const [a, b] = [project(end.at), project(half)];
+          // Behind the ball that it comes from, whichever way it points.
+          if (color) items.push({ z: Math.min(a.z, b.z) - 0.01, a, b, stroke: shade(color, 0.85), width: Math.max(0.11 * size, 1.5), alpha: 1 });
+        }
+      }
       drawn = atoms.map((atom) => {
         const p = project(atom.at);
         return { ...p, atom, r: radius(atom.symbol) * size * p.near, color: colors[atom.site] };
       });
       for (const item of [...items, ...drawn].sort((a, b) => a.z - b.z)) {
         if (item.a) {
-          context.strokeStyle = line;
-          context.globalAlpha = 0.6;
-          context.lineWidth = 1;
+          context.strokeStyle = item.stroke;
+          context.globalAlpha = item.alpha;
+          context.lineWidth = item.width;
           context.beginPath();
           context.moveTo(item.a.x, item.a.y);
           context.lineTo(item.b.x, item.b.y);
@@ -124,6 +150,7 @@
       if (!color) {
         // The working ion's place: taken out of the host.
         context.setLineDash([3, 3]);
+        context.lineWidth = 1;
         context.strokeStyle = line;
         context.stroke();
         context.setLineDash([]);
