@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ _CRYSTAL = PackedStructure.from_arrays(np.eye(3) * 4, [[0, 0, 0]], [8])
 refuse_overlap(_CRYSTAL)
 build_graphs([_CRYSTAL], INSERTION)
 
+MARK = "CHAOS_MARK"
+"""File that a process makes when it comes to its point."""
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([__name__])
 
@@ -40,6 +43,14 @@ def _run(action: Callable[[], None], environment: dict[str, str]) -> None:
     from voltscreen.settings import settings
 
     os.environ.update(environment)
+    if mark := environment.get(MARK):
+        fail = failpoints._fail
+
+        def marked(point: str, fault: failpoints.Fault) -> None:
+            Path(mark).touch()
+            fail(point, fault)
+
+        failpoints._fail = marked
     settings.cache_clear()
     failpoints._order.cache_clear()
     signal.signal(signal.SIGINT, signal.SIG_DFL)

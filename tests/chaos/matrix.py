@@ -162,6 +162,7 @@ def run_cell(made: Ground, point: str, fault: Fault) -> Result:
     """One campaign with one fault, brought to its end."""
     begun = time.monotonic()
     state = embedded.start(made.home)
+    mark = made.home / f"{point}-{fault}"
     reached, resumes, problem = False, 0, ""
     with contextlib.ExitStack() as stack:
         wire = stack.enter_context(Wire(state.port))
@@ -181,6 +182,7 @@ def run_cell(made: Ground, point: str, fault: Fault) -> Result:
                     "VOLTSCREEN_MONGO_URI": uri,
                     VARIABLE: f"{point}:{order}",
                     CALL_VARIABLE: f"127.0.0.1:{line.port}",
+                    children.MARK: str(mark),
                 },
             )
             if order == "call":
@@ -191,9 +193,8 @@ def run_cell(made: Ground, point: str, fault: Fault) -> Result:
                 time.sleep(OUTAGE)
                 wire.mend()
             if not (reached and fault is Fault.ZOMBIE):
-                code = _end(child)
-                reached = reached or code != 0 or fault in (Fault.TERM, Fault.USR1)
-                reached = reached or (fault is Fault.RAISE and _was_raised(store, launchpad))
+                _end(child)
+                reached = mark.exists()
             else:
                 _give_up(launchpad)
             try:
@@ -231,15 +232,8 @@ def _bring_home(
 def _give_up(launchpad: VoltscreenLaunchPad) -> None:
     """Make the stalled worker look dead: its name becomes that of a process that is gone."""
     dead = f"{socket.gethostname()}|{os.getpid()}|1"
-    launchpad.launches.update_many({"state": "RUNNING"}, {"$set": {"fworker.name": dead}})
+    launchpad.launches.update_many({}, {"$set": {"fworker.name": dead}})
     launchpad.fireworks.update_many({"claim": {"$exists": True}}, {"$set": {"claim.worker": dead}})
-    launchpad.workflows.update_many({"locked": {"$exists": True}}, {"$set": {"lock.worker": dead}})
-
-
-def _was_raised(store: Store, launchpad: VoltscreenLaunchPad) -> bool:
-    campaign = store.campaigns.find_one({"_id": NAME}) or {}
-    noted = "ordered at" in str(campaign.get("errors"))
-    return noted or launchpad.fireworks.count_documents({"state": "FIZZLED"}) > 0
 
 
 def _end(child: BaseProcess) -> int | None:
