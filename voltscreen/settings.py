@@ -61,6 +61,10 @@ class Settings(BaseSettings):
         description="folder for the results of workers that cannot reach MongoDB; home/spool "
         "when empty",
     )
+    logs: Path | None = Field(
+        default=None,
+        description="folder of the workers' logs, lines of JSON; home/logs when empty",
+    )
     threads: int = Field(
         default=1, ge=1, le=1024, description="CPU threads of the network in one worker process"
     )

@@ -5,14 +5,11 @@ Ids alone travel through their specs; arrays stay in the collections.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from fireworks import FiretaskBase, FWAction
 from fireworks.utilities.fw_utilities import explicit_serialize
-from pymongo.errors import ConnectionFailure
 
 from voltscreen.campaign.plan import ingest_campaign, plan_campaign
 from voltscreen.campaign.predict import model_cache, predict_batch
@@ -22,6 +19,7 @@ from voltscreen.campaign.register import register
 from voltscreen.campaign.shift import BatchEnd, Shift
 from voltscreen.campaign.spec import CampaignSpec, parse_spec
 from voltscreen.campaign.spool import spool_folder
+from voltscreen.campaign.stage import stage
 from voltscreen.campaign.substitute import Substitutions
 from voltscreen.campaign.workflow import (
     pending_fireworks,
@@ -34,7 +32,7 @@ from voltscreen.model import VoltageModel, load_model
 from voltscreen.model.device import prepare
 from voltscreen.screening import RefineSpec, SubstituteSpec
 from voltscreen.settings import settings
-from voltscreen.store import Store, connect, get_campaign
+from voltscreen.store import get_campaign
 from voltscreen.store.documents import BatchKind, BatchState, CampaignState, now
 from voltscreen.store.models import model_file
 
@@ -48,7 +46,7 @@ class IngestTask(FiretaskBase):  # type: ignore[misc]  # FireWorks has no type h
 
     def run_task(self, fw_spec: dict[str, Any]) -> None:
         """Spec: campaign, campaign_spec (the whole spec, so that `lpad add` is enough)."""
-        with _stage(fw_spec, "ingest") as store:
+        with stage(fw_spec, "ingest") as store:
             spec = parse_spec(fw_spec["campaign_spec"])
             register(store, spec)
             store.campaigns.update_one(
@@ -65,7 +63,7 @@ class PlanTask(FiretaskBase):  # type: ignore[misc]
 
     def run_task(self, fw_spec: dict[str, Any]) -> FWAction:
         """Spec: campaign."""
-        with _stage(fw_spec, "plan") as store:
+        with stage(fw_spec, "plan") as store:
             campaign = get_campaign(store, fw_spec["campaign"])
             spec = parse_spec(campaign.spec)
             reach("plan.begun")
@@ -84,7 +82,7 @@ class PredictTask(FiretaskBase):  # type: ignore[misc]
 
     def run_task(self, fw_spec: dict[str, Any]) -> None:
         """Spec: campaign, batch, model."""
-        with _stage(fw_spec, "predict") as store:
+        with stage(fw_spec, "predict") as store:
             reach("claim.begun")
             path = model_file(store, fw_spec["model"], model_cache(settings().home))
             shift: Shift | None = getattr(self.launchpad, "shift", None)
@@ -105,7 +103,7 @@ class RankTask(FiretaskBase):  # type: ignore[misc]
 
     def run_task(self, fw_spec: dict[str, Any]) -> FWAction:
         """Spec: campaign, refined (whether the second looks were taken already)."""
-        with _stage(fw_spec, "rank") as store:
+        with stage(fw_spec, "rank") as store:
             campaign = get_campaign(store, fw_spec["campaign"])
             planned = {"campaign": campaign.id, "kind": {"$ne": BatchKind.INGESTED}}
             if not store.batches.count_documents(planned, limit=1):
@@ -150,7 +148,7 @@ class RefineTask(FiretaskBase):  # type: ignore[misc]
 
     def run_task(self, fw_spec: dict[str, Any]) -> None:
         """Spec: campaign, ion, structures (ids), refine (options)."""
-        with _stage(fw_spec, "refine") as store:
+        with stage(fw_spec, "refine") as store:
             spec = RefineSpec.model_validate(fw_spec["refine"])
             refine_structures(store, fw_spec["structures"], fw_spec["ion"], _potential(), spec)
 
@@ -161,7 +159,7 @@ class SubstituteTask(FiretaskBase):  # type: ignore[misc]
 
     def run_task(self, fw_spec: dict[str, Any]) -> FWAction:
         """Spec: campaign, ion, generation, structures (parents' ids; none means the ranking's)."""
-        with _stage(fw_spec, "substitute") as store:
+        with stage(fw_spec, "substitute") as store:
             campaign, ion = get_campaign(store, fw_spec["campaign"]), fw_spec["ion"]
             options = parse_spec(campaign.spec).substitute or SubstituteSpec()
             generation = int(fw_spec["generation"])
@@ -174,26 +172,6 @@ class SubstituteTask(FiretaskBase):  # type: ignore[misc]
             return FWAction(
                 additions=substitute_firework(campaign.id, ion, generation + 1, following)
             )
-
-
-@contextmanager
-def _stage(fw_spec: dict[str, Any], stage: str) -> Iterator[Store]:
-    """A connection; what goes wrong is noted with the campaign before it goes on up."""
-    with connect(indexes=stage == "ingest") as store:
-        try:
-            yield store
-        except Exception as error:
-            note = {
-                "stage": stage,
-                "batch": fw_spec.get("batch"),
-                "reason": f"{type(error).__name__}: {error}",
-                "at": now(),
-            }
-            if not isinstance(error, ConnectionFailure):
-                store.campaigns.update_one(
-                    {"_id": fw_spec["campaign"]}, {"$push": {"errors": note}}
-                )
-            raise
 
 
 @lru_cache(maxsize=1)

@@ -31,6 +31,7 @@ from voltscreen.campaign.lock import WorkflowLock
 from voltscreen.campaign.shift import BatchEnd, Shift
 from voltscreen.errors import DatabaseError
 from voltscreen.failpoints import reach
+from voltscreen.masking import mask
 from voltscreen.settings import Settings, settings
 from voltscreen.store.connection import mask_uri, server_uri
 
@@ -181,6 +182,8 @@ class VoltscreenLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks has no 
         Raises:
             DatabaseGone: the database stays away, and a worker asked.
         """
+        if action is not None:
+            _mask_failure(action)
         end = self.shift.last_end if self.shift else None
         # FireWorks calls this from its except clause when a Firetask failed.
         failure = sys.exc_info()[1]
@@ -246,6 +249,15 @@ class VoltscreenLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks has no 
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
+
+
+def _mask_failure(action: FWAction) -> None:
+    """Take secrets out of what FireWorks stores of an exception."""
+    failure = action.stored_data.get("_exception")
+    if isinstance(failure, dict):
+        for key, value in failure.items():
+            if isinstance(value, str):
+                failure[key] = mask(value)
 
 
 def open_launchpad(config: Settings | None = None) -> VoltscreenLaunchPad:

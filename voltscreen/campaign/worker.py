@@ -27,6 +27,8 @@ from voltscreen.campaign.offline import work_offline
 from voltscreen.campaign.reconcile import reclaim, reconcile
 from voltscreen.campaign.shift import BatchEnd, Shift
 from voltscreen.campaign.worker_id import HEARTBEAT_SECONDS, WorkerId
+from voltscreen.logs import log, log_to
+from voltscreen.settings import settings
 
 POLL_SECONDS = 0.3
 SLURM_POLL_SECONDS = 5.0
@@ -75,10 +77,18 @@ def work(campaign: str | None = None, max_launches: int | None = None) -> Worked
     """
     quiet_fireworks()
     shift = Shift.begin()
-    with shift.listen(), contextlib.closing(open_launchpad()) as launchpad, _scratch():
+    with (
+        log_to(settings().logs or settings().home / "logs"),
+        shift.listen(),
+        contextlib.closing(open_launchpad()) as launchpad,
+        _scratch(),
+    ):
         launchpad.shift = shift
+        log("worker begins", campaign=campaign, job=shift.job.name if shift.job else None)
         with _heartbeat():
-            return _Work(launchpad, shift, campaign, max_launches).run()
+            worked = _Work(launchpad, shift, campaign, max_launches).run()
+        log("worker ends", launches=worked.launches, why=worked.end.sentence)
+        return worked
 
 
 def offline_work(folder: Path) -> Worked:

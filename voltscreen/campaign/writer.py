@@ -24,6 +24,7 @@ from voltscreen.campaign.spool import (
     write_spool,
 )
 from voltscreen.campaign.worker_id import WorkerId
+from voltscreen.masking import mask
 from voltscreen.store import Store
 from voltscreen.store.connection import insert_new
 from voltscreen.store.documents import (
@@ -120,7 +121,7 @@ class BatchWriter:
 
     def fail(self, cause: BaseException) -> None:
         """Mark the batch as failed; nothing while the database is away."""
-        attempt = self._attempt(error=f"{type(cause).__name__}: {cause}")
+        attempt = self._attempt(error=mask(f"{type(cause).__name__}: {cause}"))
         failed = BatchState.FAILED
         self._tell(lambda store: note_attempt(store, self._batch.id, attempt, failed, self._counts))
 

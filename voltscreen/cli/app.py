@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from types import TracebackType
 from typing import Annotated
 
 import typer
 
 from voltscreen.errors import VoltscreenError
+from voltscreen.masking import mask
 
 COMMAND_MODULES = (
     "screen", "predict", "init", "db", "ingest", "campaign", "worker", "slurm", "results",
@@ -44,10 +46,18 @@ for _module in COMMAND_MODULES:
 
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed items, 2 bad input, 3 missing service."""
+    sys.excepthook = _masked
     try:
         app()
     except VoltscreenError as error:
         if "--debug" in sys.argv:
             raise
-        typer.secho(f"Error: {error}", fg=typer.colors.RED, err=True)
+        typer.secho(f"Error: {mask(str(error))}", fg=typer.colors.RED, err=True)
         raise SystemExit(error.exit_code) from None
+
+
+def _masked(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an exception that nobody caught, without passwords and keys."""
+    import traceback
+
+    sys.stderr.write(mask("".join(traceback.format_exception(kind, error, trace))))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from voltscreen.cli.output import JsonOption, print_json, print_table, program, say
+from voltscreen.cli.report import report
 
 if TYPE_CHECKING:
     from voltscreen.campaign.status import CampaignStatus
@@ -186,17 +187,25 @@ def delete(name: Name) -> None:
 
 @campaign_app.command("status")
 def status(name: Name, as_json: JsonOption = False) -> None:
-    """Where a campaign stands, and what failed."""
+    """Where a campaign stands, what it waits for, and what failed."""
+    from voltscreen.campaign.launchpad import open_launchpad
+    from voltscreen.campaign.standing import standing
     from voltscreen.campaign.status import campaign_status
     from voltscreen.store import connect
 
     with connect() as store:
         found = campaign_status(store, name)
+        with contextlib.closing(open_launchpad()) as launchpad:
+            why = standing(store, launchpad, name)
         if as_json:
-            print_json(found.model_dump(mode="json"))
+            print_json(found.model_dump(mode="json") | {"standing": why})
             return
         print_status(found)
+        typer.echo(why)
         print_failures(store, found)
+
+
+campaign_app.command("report")(report)
 
 
 @campaign_app.command("list")

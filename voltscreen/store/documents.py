@@ -169,6 +169,16 @@ class KnownVoltage(Part):
 # --- campaigns and batches ------------------------------------------------------------------
 
 
+class StageRun(Part):
+    """One run of a stage that is no batch: ingest, plan, rank, refine."""
+
+    stage: str
+    started_at: datetime = Field(description="UTC")
+    seconds: float = Field(description="wall time, s")
+    host: str = Field(description="machine; in a SLURM job SLURM's name of the node")
+    job: str | None = Field(default=None, description="SLURM job, or array_task")
+
+
 class CampaignState(StrEnum):
     """Where a campaign stands."""
 
@@ -208,6 +218,9 @@ class CampaignDocument(Document):
     workflow_id: int | None = Field(default=None, description="FireWorks id of the last ingest")
     errors: list[dict[str, Any]] = Field(
         default_factory=list, description="stages that failed: {stage, batch, reason, at}"
+    )
+    stages: list[StageRun] = Field(
+        default_factory=list, description="runs of its stages; those of its batches are attempts"
     )
     submitted_at: datetime = Field(default_factory=now, description="UTC")
     started_at: datetime | None = Field(default=None, description="UTC; first ingest")
