@@ -122,7 +122,7 @@ def failures_by_kind(store: Store, name: str, model_id: str) -> list[FailureKind
     ]
 
 
-_ORDER = ("ingest", "plan", "predict", "rank", "refine")
+_ORDER = ("ingest", "plan", "predict", "rank", "refine", "substitute")
 
 
 def _in_order(spans: dict[str, Any]) -> list[str]:
