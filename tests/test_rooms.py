@@ -19,6 +19,7 @@ GROUND_FLOOR = {
     "errors",
     "failpoints",
     "ions",
+    "logs",
     "masking",
     "process",
     "resources",
