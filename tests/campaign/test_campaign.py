@@ -176,7 +176,7 @@ def test_a_failing_batch_is_recorded_and_resumed(store, launchpad, tmp_path, mon
 
     spec = spec_of(pool(tmp_path))
     control.submit(store, launchpad, spec)
-    real = predict.predict_candidates
+    real = predict.predict_columns
     calls = []
 
     def fails_once(model, structures):
@@ -185,7 +185,7 @@ def test_a_failing_batch_is_recorded_and_resumed(store, launchpad, tmp_path, mon
             raise MemoryError("no memory left")
         return real(model, structures)
 
-    monkeypatch.setattr(predict, "predict_candidates", fails_once)
+    monkeypatch.setattr(predict, "predict_columns", fails_once)
     work("c")
     found = campaign_status(store, "c")
     # The others are ranked all the same, and the reason is on record.

@@ -6,14 +6,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from voltscreen.campaign.shift import BatchEnd, Shift
 from voltscreen.campaign.writer import BatchWriter
 from voltscreen.errors import StructureError
 from voltscreen.failpoints import reach
-from voltscreen.model import CandidatePrediction, VoltageModel, predict_candidates
+from voltscreen.model import PredictionColumns, VoltageModel, predict_columns
 from voltscreen.store import Store, load_structures, unpack
 from voltscreen.store.connection import find_by_ids
 from voltscreen.store.documents import (
@@ -124,44 +126,66 @@ def predict_structures(
             packed[key] = unpack(found[key])
         except StructureError as error:
             refused[key] = str(error)
-    predictions = dict(zip(packed, predict_candidates(model, list(packed.values())), strict=True))
+    columns = predict_columns(model, list(packed.values()))
+    predicted = dict(zip(packed, zip(_ions(columns), columns.errors, strict=True), strict=True))
+    nothing: tuple[dict[str, IonVoltage], dict[str, str]] = ({}, {})
     return [
-        _document(
-            key,
-            found.get(key),
-            model.id,
-            predictions.get(key) or CandidatePrediction(),
-            refused.get(key),
-        )
+        _document(key, found.get(key), model.id, *predicted.get(key, nothing), refused.get(key))
         for key in ids
     ]
+
+
+def _ions(columns: PredictionColumns) -> Iterator[dict[str, IonVoltage]]:
+    """What a candidate's document says of every ion, candidate by candidate.
+
+    The numbers are what the model computed, so that they are not validated one by one.
+    """
+    offsets, hosts = columns.offsets.tolist(), columns.host.T.tolist()
+    voltage, site = columns.voltage.tolist(), columns.site.tolist()
+    undercoordinated = columns.undercoordinated.tolist()
+    percentile = _lists(columns.out_of_domain, columns.voltage.shape)
+    sd, lo80, hi80, lo90, hi90 = _lists(columns.uncertainty, (5, *columns.voltage.shape))
+    additive = columns.additive.astype("<f4")
+    linear = None if columns.linear is None else columns.linear.astype("<f4")
+    for host_of, errors in zip(hosts, columns.errors, strict=True):
+        ions = {ion: IonVoltage(error=reason) for ion, reason in errors.items()}
+        for x, (ion, h) in enumerate(zip(columns.ions, host_of, strict=True)):
+            if h < 0:
+                continue
+            begin, end = offsets[h], offsets[h + 1]
+            ions[ion] = IonVoltage.model_construct(
+                voltage=voltage[x][h],
+                sd=sd[x][h],
+                lo80=lo80[x][h],
+                hi80=hi80[x][h],
+                lo90=lo90[x][h],
+                hi90=hi90[x][h],
+                out_of_domain=percentile[x][h],
+                host_state=columns.host_state[h].value,
+                undercoordinated=undercoordinated[h],
+                linear=None if linear is None else linear[x, begin:end].tobytes(),
+                additive=additive[x, begin:end].tobytes(),
+                site=site[x][h],
+            )
+        yield ions
+
+
+def _lists(values: NDArray[np.float64] | None, shape: tuple[int, ...]) -> Any:
+    """Nested lists of an array, or of None where there is no array."""
+    return np.full(shape, None).tolist() if values is None else values.tolist()
 
 
 def _document(
     key: str,
     structure: StructureDocument | None,
     model_id: str,
-    prediction: CandidatePrediction,
+    ions: dict[str, IonVoltage],
+    errors: Mapping[str, str],
     refused: str | None,
 ) -> VoltageDocument:
-    ions: dict[str, IonVoltage] = {ion: IonVoltage(error=e) for ion, e in prediction.errors.items()}
-    for ion, found in prediction.ions.items():
-        ions[ion] = IonVoltage(
-            voltage=found.voltage,
-            sd=found.sd,
-            lo80=found.lo80,
-            hi80=found.hi80,
-            lo90=found.lo90,
-            hi90=found.hi90,
-            out_of_domain=found.out_of_domain,
-            host_state=found.host_state.value,
-            undercoordinated=found.undercoordinated,
-            linear=None if found.linear is None else _float32(found.linear),
-            additive=_float32(found.additive),
-            site=found.site,
-        )
-    reasons = list(dict.fromkeys(prediction.errors.values()))
-    return VoltageDocument(
+    predicted = len(ions) > len(errors)
+    reasons = "; ".join(dict.fromkeys(errors.values()))
+    return VoltageDocument.model_construct(
         id=voltage_id(key, model_id),
         structure_id=key,
         model_id=model_id,
@@ -171,9 +195,9 @@ def _document(
         element_counts=structure.element_counts if structure else {},
         nsites=structure.nsites if structure else 0,
         energy_above_hull=_hull(structure),
-        status=VoltageStatus.OK if prediction.ions else VoltageStatus.FAILED,
-        reason=None if prediction.ions else refused or "; ".join(reasons),
-        ions={} if refused else ions,
+        status=VoltageStatus.OK if predicted else VoltageStatus.FAILED,
+        reason=None if predicted else refused or reasons,
+        ions=ions,
     )
 
 
@@ -181,10 +205,6 @@ def _hull(structure: StructureDocument | None) -> float | None:
     """eV/atom; a source may hold text or nothing there."""
     value = structure.properties.get("energy_above_hull") if structure else None
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-
-
-def _float32(values: np.ndarray) -> bytes:
-    return values.astype("<f4").tobytes()
 
 
 def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
