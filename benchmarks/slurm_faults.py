@@ -18,8 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.cluster.cluster import up_cluster, why_not
-from tests.cluster.faults import FAULTS, campaign, disturbed, undisturbed
+from tests.cluster.cluster import Cluster, up_cluster, why_not
+from tests.cluster.faults import all_faults
 
 POOL = Path(__file__).resolve().parents[2] / "shared" / "data" / "mp_pool.parquet"
 
@@ -27,7 +27,7 @@ POOL = Path(__file__).resolve().parents[2] / "shared" / "data" / "mp_pool.parque
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pool", type=Path, default=POOL, help="Parquet table of structures")
-    parser.add_argument("--structures", type=int, default=1200)
+    parser.add_argument("--structures", type=int, default=300)
     parser.add_argument("--only", help="name of one fault")
     arguments = parser.parse_args()
     if reason := why_not():
@@ -42,18 +42,12 @@ def main() -> None:
             cluster.down()
 
 
-def measure(cluster, folder: Path, arguments: argparse.Namespace) -> None:
-    given = (cluster, arguments.pool, arguments.structures)
-    with campaign(given[0], folder / "calm", *given[1:]) as made:
-        expected = undisturbed(made)
-    print(f"{len(expected)} voltages of {arguments.pool.name}, six batches\n")
+def measure(cluster: Cluster, folder: Path, arguments: argparse.Namespace) -> None:
     print("| fault | observed | recovered after | voltages |\n|---|---|---|---|", flush=True)
-    for fault in FAULTS:
-        if arguments.only not in (None, fault.__name__):
-            continue
-        with campaign(given[0], folder / fault.__name__, *given[1:]) as made:
-            outcome = disturbed(made, fault)
-            same = "the same" if made.voltages() == expected else "DIFFERENT"
+    for outcome in all_faults(
+        cluster, folder, arguments.pool, arguments.structures, arguments.only
+    ):
+        same = "; ".join(outcome.problems) or "the same"
         print(
             f"| {outcome.fault} | {outcome.observed} | {outcome.seconds:.0f} s | {same} |",
             flush=True,

@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,12 +148,14 @@ def made_of(pool: Path, structures: int) -> int:
 class Outcome:
     """What a fault did.
 
-    observed: to the batch that was in hand; seconds: from the fault until the campaign was done.
+    observed: to the batch that was in hand; seconds: from the fault until the campaign was done;
+    problems: what was not as after an undisturbed run.
     """
 
     fault: str
     observed: str
-    seconds: float = 0.0
+    seconds: float
+    problems: tuple[str, ...]
 
 
 def undisturbed(made: Campaign) -> dict[str, Any]:
@@ -161,7 +164,9 @@ def undisturbed(made: Campaign) -> dict[str, Any]:
     return made.voltages()
 
 
-def disturbed(made: Campaign, fault: Callable[[Campaign, Stall], str]) -> Outcome:
+def disturbed(
+    made: Campaign, fault: Callable[[Campaign, Stall], str], expected: dict[str, Any]
+) -> Outcome:
     """Work the campaign on the cluster, with a fault while a worker is in the middle of a batch."""
     node = {"options": [f"--nodelist={NODES[fault.__name__]}"]}
     site = {**SITES.get(fault.__name__, {}), **node}
@@ -177,9 +182,50 @@ def disturbed(made: Campaign, fault: Callable[[Campaign, Stall], str]) -> Outcom
             "slurm", "submit", "--campaign", NAME, "--max-jobs", 2, "--site", made.site(),
             "--until-done", "--interval", 2,
         )  # fmt: skip
+    seconds = time.monotonic() - began
     name = (fault.__doc__ or "").strip().rstrip(".")
-    assert made.is_done()
-    return Outcome(name, observed, time.monotonic() - began)
+    return Outcome(name, observed, seconds, tuple(_problems(made, fault.__name__, expected)))
+
+
+def _problems(made: Campaign, fault: str, expected: dict[str, Any]) -> Iterator[str]:
+    """What is not as it should be at the end."""
+    batches = list(made.store.batches.find({"kind": "predict"}))
+    tried = [one for row in batches for one in row["attempts"]]
+    if not made.is_done():
+        yield "the campaign is not done"
+    if made.voltages() != expected:
+        yield "other voltages"
+    if {row["state"] for row in batches} != {"done"}:
+        yield "a batch is not done"
+    if sum(row["predicted"] + row["failed"] for row in batches) != len(expected):
+        yield "the counts differ"
+    if made.launchpad.fireworks.count_documents({"state": {"$ne": "COMPLETED"}}):
+        yield "a Firework is not completed"
+    if fault.startswith("database"):
+        if len(tried) != len(batches):
+            yield "a batch was computed twice"
+        if [one.get("spooled") for one in tried].count(True) != 1:
+            yield "no batch, or several, went through a spool file"
+
+
+def all_faults(
+    cluster: Cluster, folder: Path, pool: Path, structures: int, only: str | None = None
+) -> Iterator[Outcome]:
+    """Every fault, against an undisturbed run; the two nodes at once."""
+    with campaign(cluster, folder / "calm", pool, structures) as made:
+        expected = undisturbed(made)
+
+    def one_after_another(faults: Iterable[Callable[[Campaign, Stall], str]]) -> list[Outcome]:
+        outcomes = []
+        for fault in faults:
+            if only in (None, fault.__name__):
+                with campaign(cluster, folder / fault.__name__, pool, structures) as made:
+                    outcomes.append(disturbed(made, fault, expected))
+        return outcomes
+
+    with ThreadPoolExecutor(len(AT_ONCE)) as threads:
+        for outcomes in threads.map(one_after_another, AT_ONCE):
+            yield from outcomes
 
 
 def scancel(made: Campaign, stall: Stall) -> str:
@@ -268,7 +314,6 @@ AT_ONCE: tuple[tuple[Callable[[Campaign, Stall], str], ...], ...] = (
     (time_limit, database_away),
 )
 """Faults one after another; those of the second node can go on beside those of the first."""
-FAULTS = tuple(fault for row in AT_ONCE for fault in row)
 NODES = {fault.__name__: f"vs{n}" for n, row in enumerate(AT_ONCE, 1) for fault in row}
 SITES: dict[str, dict[str, Any]] = {
     "preemption": {"partition": "scavenge"},
