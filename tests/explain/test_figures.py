@@ -11,10 +11,15 @@ import pytest
 from scipy.stats import pearsonr
 
 from tests.model.helpers import random_crystal, small_model
-from voltscreen.explain.elements import correlations, known_elements, map_elements
+from voltscreen.explain.elements import (
+    correlations,
+    known_elements,
+    map_elements,
+    property_of,
+)
 from voltscreen.explain.families import FAMILIES, family_of
 from voltscreen.explain.periodic_table import LAST_ELEMENT, periodic_table, place_of
-from voltscreen.explain.plots import element_figure, property_of, radius_figure
+from voltscreen.explain.plots import element_figure, radius_figure
 from voltscreen.explain.statistics import SiteStatistics
 from voltscreen.explain.trends import descriptors, family_trends, settled
 from voltscreen.graph import INSERTION

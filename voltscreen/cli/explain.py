@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,9 +79,12 @@ def sites(
     with _on_record(campaign, ion) as (store, model_id):
         from voltscreen.explain.statistics import site_statistics
 
+        started = time.monotonic()
         found = site_statistics(
             store, campaign, ion, model_id, what, where, elements=symbols, by_state=by_state
         )
+        say(f"{sum(one.sites for one in found):,} sites counted in "
+            f"{time.monotonic() - started:.1f} s.")  # fmt: skip
     found = [one for one in found if one.sites >= min_sites]
     if as_json:
         print_json([one.model_dump() for one in found])

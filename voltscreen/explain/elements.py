@@ -97,6 +97,12 @@ def map_elements(model: VoltageModel, atomic_numbers: Sequence[int]) -> ElementM
     )
 
 
+def property_of(label: str, symbols: Sequence[str]) -> NDArray[np.float64]:
+    """(k,) values of an elemental property; NaN where it is not known."""
+    column = element_properties(impute=False)[:, ELEMENT_PROPERTIES.index(label)]
+    return column[[_number(symbol) for symbol in symbols]]
+
+
 def correlations(
     symbols: Sequence[str], columns: dict[str, NDArray[np.float64]]
 ) -> list[Correlation]:

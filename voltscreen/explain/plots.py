@@ -10,12 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from voltscreen.explain.elements import Correlation, ElementMap, Importance
+from voltscreen.explain.elements import Correlation, ElementMap, Importance, property_of
 from voltscreen.explain.families import FAMILIES, family_of
 from voltscreen.explain.figures import COLORS, Figure, canvas, family_legend, ink, records
 from voltscreen.explain.maps import EnvironmentMap
 from voltscreen.explain.statistics import SiteStatistics
-from voltscreen.train.baselines import ELEMENT_PROPERTIES, element_properties
 
 UNITS = {
     "covalent_radius": "angstrom", "atomic_mass": "u", "melting_point": "K",
@@ -32,14 +31,6 @@ def named(label: str) -> str:
     """A property for people, with its unit."""
     unit = UNITS.get(label)
     return label.replace("_", " ") + (f" ({unit})" if unit else "")
-
-
-def property_of(label: str, symbols: Sequence[str]) -> NDArray[np.float64]:
-    """(k,) values of an elemental property; NaN where it is not known."""
-    from pymatgen.core import Element
-
-    column = element_properties(impute=False)[:, ELEMENT_PROPERTIES.index(label)]
-    return column[[int(Element(symbol).Z) for symbol in symbols]]
 
 
 # Elements ----------------------------------------------------------------------------------

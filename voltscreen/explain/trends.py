@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from voltscreen.explain.elements import Correlation, correlations
+from voltscreen.explain.elements import Correlation, correlations, property_of
 from voltscreen.explain.families import FAMILIES, family_of
 from voltscreen.explain.statistics import SiteStatistics
 
@@ -100,15 +100,9 @@ def descriptors(statistics: Sequence[SiteStatistics]) -> list[Descriptor]:
     symbols = [one.element for one in statistics]
     median = np.array([one.median for one in statistics])
     found = correlations(symbols, {"local voltage": median})
-    rng = np.random.default_rng(0)
-    drawn = np.zeros((DRAWS // 10, len(found)))
-    for draw in range(len(drawn)):
-        which = rng.integers(len(symbols), size=len(symbols))
-        again = {
-            one.property: one.spearman
-            for one in correlations([symbols[i] for i in which], {"local voltage": median[which]})
-        }
-        drawn[draw] = [again.get(one.property, np.nan) for one in found]
+    drawn = np.stack(
+        [_rank_correlations(property_of(one.property, symbols), median) for one in found], axis=1
+    )
     size = np.nan_to_num(np.abs(drawn))
     first = (size == size.max(axis=1, keepdims=True)).mean(axis=0)
     bounds = np.nanquantile(drawn, [0.025, 0.975], axis=0)
@@ -117,3 +111,23 @@ def descriptors(statistics: Sequence[SiteStatistics]) -> list[Descriptor]:
         for i, one in enumerate(found)
     ]
     return sorted(ranked, key=lambda one: -abs(one.correlation.spearman))
+
+
+def _rank_correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(draws,) correlations of the ranks of x and y, elements drawn with replacement.
+
+    Ranks are those among all elements; the draws are the same for every property.
+    """
+    from scipy.stats import rankdata
+
+    known = np.isfinite(x)
+    ranks = np.zeros((2, len(x)))
+    ranks[:, known] = rankdata(x[known]), rankdata(y[known])
+    rng = np.random.default_rng(0)
+    taken = rng.multinomial(len(x), np.full(len(x), 1 / len(x)), DRAWS) * known
+    weight = taken / taken.sum(axis=1, keepdims=True)
+    mean = weight @ ranks.T
+    second = weight @ np.stack((ranks[0] ** 2, ranks[1] ** 2, ranks[0] * ranks[1])).T
+    spread = np.sqrt((second[:, :2] - mean**2).clip(1e-12).prod(axis=1))
+    correlation: NDArray[np.float64] = (second[:, 2] - mean[:, 0] * mean[:, 1]) / spread
+    return correlation

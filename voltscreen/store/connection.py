@@ -29,6 +29,8 @@ Row = dict[str, Any]
 IN_CHUNK = 100
 """Ids in one `$in`: the embedded server's time grows with the square of their number."""
 INSERT_CHUNK = 1000
+HEARTBEAT_PATIENCE = 120.0
+"""Seconds."""
 _DUPLICATE_KEY = 11000
 
 
@@ -139,7 +141,10 @@ def connect(config: Settings | None = None, *, indexes: bool = True) -> Store:
         client: pymongo.MongoClient[Row] = pymongo.MongoClient(
             uri,
             serverSelectionTimeoutMS=int(config.connect_timeout * 1000),
-            connectTimeoutMS=int(config.connect_timeout * 1000),
+            # Also how long a heartbeat may take: a server that is busy with a long query answers
+            # late, and a shorter wait would cancel that query. Who waits for a server that is not
+            # there gives up by the line above.
+            connectTimeoutMS=int(max(config.connect_timeout, HEARTBEAT_PATIENCE) * 1000),
             tz_aware=True,
             appname="voltscreen",
         )
