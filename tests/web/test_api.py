@@ -73,6 +73,28 @@ def test_a_stored_structure_is_predicted_by_any_of_its_ids(client) -> None:
     assert by_ion["Mg"]["voltage"] == pytest.approx(entry["voltage"], abs=1e-4)
 
 
+def test_an_id_that_is_not_stored_is_asked_of_the_materials_project(
+    client, filled, materials_project
+) -> None:
+    from tests.mp_stand_in.records import material, oxide
+
+    materials_project.materials = [material("mp-77", oxide(1))]
+    before = filled.structures.count_documents({})
+    answer = client.post("/api/predict", data={"structure": "mp-77", "ions": "Mg"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["structure_id"] == oxide(1).content_hash
+    assert not answer.json()["stored"]
+    assert filled.structures.count_documents({}) == before
+    missing = client.post("/api/predict", data={"structure": "mp-78", "ions": "Mg"})
+    assert missing.status_code == 404
+
+
+def test_without_a_key_of_the_materials_project_only_stored_ids_are_known(client) -> None:
+    answer = client.post("/api/predict", data={"structure": "mp-77", "ions": "Mg"})
+    assert answer.status_code == 404
+    assert "no key" in answer.json()["detail"]
+
+
 def test_results_take_the_filters_of_the_command_line(client) -> None:
     path = f"/api/campaigns/{NAME}/results/Mg"
     every = client.get(path).json()

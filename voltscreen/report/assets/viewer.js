@@ -34,7 +34,7 @@
       if (ANIONS.has(atom.symbol)) continue;
       const near = anions.map((other) => [Math.hypot(...other.at.map((x, k) => x - atom.at[k])), other]);
       const shortest = Math.min(...near.map(([distance]) => distance));
-      for (const [distance, other] of near) if (distance < Math.min(1.25 * shortest, 3.3)) bonds.push([atom, other]);
+      for (const [distance, other] of near) if (distance < Math.min(1.4 * shortest, 3.2)) bonds.push([atom, other]);
     }
     return bonds;
   }
