@@ -13,6 +13,8 @@ from voltscreen.errors import ModelError
 from voltscreen.model.card import ModelCard
 from voltscreen.settings import settings
 
+FORMAT = "voltscreen-model-3"
+"""Of model files; another one is refused before anything of it is used."""
 SUFFIX = ".safetensors"
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,60}$")
 
@@ -23,9 +25,24 @@ def read_card(name_or_path: str) -> tuple[str, ModelCard]:
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
+        refuse_other_format(header, str(path))
         return header["id"], ModelCard.model_validate_json(header["card"])
     except (OSError, SafetensorError, KeyError, ValidationError) as error:
         raise ModelError(f"{path} is not a voltscreen model or is damaged: {error}") from None
+
+
+def refuse_other_format(header: dict[str, str], origin: str) -> None:
+    """Raise for a model file of an older or newer voltscreen.
+
+    Raises:
+        ModelError: names both formats.
+    """
+    found = header.get("format", "none")
+    if found != FORMAT:
+        raise ModelError(
+            f"{origin} is not a model of this version of voltscreen (format {found!r}, expected "
+            f"{FORMAT!r}): use the voltscreen that made it, or train or import it anew"
+        )
 
 
 def model_path(name_or_path: str) -> Path:

@@ -18,7 +18,7 @@ from torch import Tensor
 from voltscreen.errors import ModelError
 from voltscreen.graph import GRAPH_SPECS
 from voltscreen.model.card import ModelCard
-from voltscreen.model.catalog import model_path
+from voltscreen.model.catalog import FORMAT, model_path, refuse_other_format
 from voltscreen.model.conditioned import IonConditionedReadout
 from voltscreen.model.element_table import ElementTable
 from voltscreen.model.heads import IonHeads
@@ -27,9 +27,6 @@ from voltscreen.model.readout import Readout
 from voltscreen.model.trunk import Trunk
 from voltscreen.model.uncertainty import Domain, Intervals
 from voltscreen.model.voltage_model import VoltageModel
-
-FORMAT = "voltscreen-model-3"
-
 
 _READOUTS: dict[str, Callable[[tuple[str, ...]], Readout]] = {
     "ion-heads": lambda ions: IonHeads(len(ions)),
@@ -63,11 +60,7 @@ def model_from_bytes(data: bytes, origin: str) -> VoltageModel:
     """
     try:
         header = _header(data)
-        if header.get("format") != FORMAT:
-            raise ModelError(
-                f"{origin} is not a model of this version of voltscreen "
-                f"(format {header.get('format')!r}, expected {FORMAT!r})"
-            )
+        refuse_other_format(header, origin)
         model = _assemble(header, load(data))
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ModelError(f"{origin} is not a voltscreen model or is damaged: {error}") from None
