@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,44 @@ def run(voltscreen_home: Path) -> Command:
         )  # fmt: skip
 
     return call
+
+
+@contextmanager
+def _environment(home: Path, database: str) -> Iterator[None]:
+    """The settings of a home and a database, for subprocesses too; no keys of any service."""
+    from voltscreen.settings import settings
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("VOLTSCREEN_")]:
+            patch.delenv(name)
+        for name in ("MP_API_KEY", "PMG_MAPI_KEY"):
+            patch.delenv(name, raising=False)
+        patch.setenv("VOLTSCREEN_HOME", str(home))
+        patch.setenv("VOLTSCREEN_DATABASE", database)
+        patch.setenv("PYTHONPATH", str(REPOSITORY))
+        settings.cache_clear()
+        yield
+    settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def campaign_database(server_home: Path) -> Iterator[str]:
+    """Name of a database with a small finished campaign, filled once for all that only read it."""
+    from tests.web.small_campaign import make_campaign
+    from voltscreen.store import connect
+
+    database = f"test-{uuid.uuid4().hex[:12]}"
+    with _environment(server_home, database), connect() as store:
+        make_campaign(store)
+    yield database
+    with _environment(server_home, database), connect() as store:
+        store.database.client.drop_database(database)
+
+
+@pytest.fixture(scope="module")
+def filled(server_home: Path, campaign_database: str):
+    """An open store with the campaign `hosts`; what a test adds it takes away again."""
+    from voltscreen.store import connect
+
+    with _environment(server_home, campaign_database), connect() as store:
+        yield store

@@ -283,6 +283,8 @@ def test_with_the_key_a_structure_and_a_campaign_are_written(client, filled, cap
     assert client.get("/api/campaigns/by-api").json()["state"] == "new"
     assert client.post("/api/campaigns/by-api/cancel", headers=headers).status_code == 200
     assert client.get("/api/campaigns/by-api").json()["state"] == "cancelled"
+    filled.campaigns.delete_one({"_id": "by-api"})
+    filled.structures.delete_one({"_id": stored.json()["structure_id"]})
     assert KEY not in caplog.text
 
 

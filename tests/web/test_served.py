@@ -38,9 +38,10 @@ SIZES = {"desktop": {"width": 1200, "height": 900}, "phone": {"width": 390, "hei
 @pytest.fixture(scope="module")
 def address(filled) -> Iterator[str]:
     """`voltscreen serve` as a user starts it, on a free port."""
+    keys = f"another-key-0123456789,{KEY}"
     with subprocess.Popen(
         [sys.executable, "-m", "voltscreen", "serve", "--port", "0", "--per-minute", "1e6"],
-        stderr=subprocess.PIPE, text=True, env=dict(os.environ),
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "VOLTSCREEN_API_KEYS": keys},
     ) as server:  # fmt: skip
         try:
             line = server.stderr.readline()
@@ -254,7 +255,7 @@ def test_every_page_fits_its_window_in_light_and_dark(browser, address, size, sc
     context.close()
 
 
-def test_no_request_breaks_the_server(address) -> None:
+def test_no_request_breaks_the_server(address, filled) -> None:
     described = schemathesis.openapi.from_url(f"{address}/api/openapi.json")
     checks = [
         not_a_server_error,
@@ -275,3 +276,4 @@ def test_no_request_breaks_the_server(address) -> None:
             case.call_and_validate(headers={"X-API-Key": KEY}, checks=checks)
 
         ask()
+    filled.campaigns.delete_many({"_id": {"$ne": NAME}})
