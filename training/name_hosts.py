@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from voltscreen.model import read_card
-from voltscreen.model.training_hosts import NAMES
+from voltscreen.model.training_hosts import names_file
 from voltscreen.train.dataset import load_electrodes
 
 if __name__ == "__main__":
@@ -21,6 +21,6 @@ if __name__ == "__main__":
     if card.data is None or card.data.sha256 != data.sha256:
         raise SystemExit("the default model was not trained on these electrodes")
     lines = [f"{key},{host.formula}" for key, host in zip(data.host_ids, data.hosts, strict=True)]
-    output = Path("voltscreen/model/weights") / NAMES
+    output = names_file()
     output.write_text("\n".join([data.sha256, *lines]) + "\n", encoding="utf-8")
     sys.stdout.write(f"{len(lines)} hosts in {output}\n")

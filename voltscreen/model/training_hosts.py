@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -69,10 +70,15 @@ def nearest_training_hosts(
     ]
 
 
+def names_file() -> Path:
+    """The shipped table of names, wherever in the package it lies."""
+    package = Path(str(resources.files("voltscreen.model")))
+    return next(package.glob(f"*/{NAMES}"))
+
+
 @cache
 def _names() -> dict[str, list[tuple[str, str]]]:
     """(id, formula) of the training hosts, by the hash of the training data."""
-    text = (resources.files("voltscreen.model") / "weights" / NAMES).read_text(encoding="utf-8")
-    sha256, *lines = text.splitlines()
+    sha256, *lines = names_file().read_text(encoding="utf-8").splitlines()
     pairs = [line.split(",") for line in lines]
     return {sha256: [(host_id, formula) for host_id, formula in pairs]}
