@@ -159,7 +159,7 @@ def work_offline(folder: Path, shift: Shift) -> tuple[int, BatchEnd | None]:
             clock = time.monotonic()
             end = _work_file(path, shift, models)
             count += 1
-            shift.longest = max(shift.longest, time.monotonic() - clock)
+            shift.lately.append(time.monotonic() - clock)
     return count, end
 
 

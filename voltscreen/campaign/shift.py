@@ -7,6 +7,7 @@ import math
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -45,7 +46,8 @@ class Shift:
     job: the SLURM job that it runs in; end: when the process will be killed, seconds since 1970;
     grace: seconds between SIGTERM and SIGKILL, None where no SIGKILL follows; patience: seconds
     to wait for a database that went away; stop: set by a signal; last_end: of the last batch, None
-    when the last Firework was none; longest: the longest batch so far, s.
+    when the last Firework was none; lately: seconds of the last batches. The first one of a process
+    loads the model and may compile, so that the longest of all would say too much.
     """
 
     job: Job | None = None
@@ -54,7 +56,7 @@ class Shift:
     patience: float = 900.0
     stop: threading.Event = field(default_factory=threading.Event)
     last_end: BatchEnd | None = None
-    longest: float = 0.0
+    lately: deque[float] = field(default_factory=lambda: deque(maxlen=3))
     _told: dict[int, float] = field(default_factory=dict)
 
     @classmethod
@@ -80,8 +82,8 @@ class Shift:
         return self.seconds_left() > seconds
 
     def has_time_for_a_batch(self) -> bool:
-        """Whether a batch as long as the longest so far would still end in time."""
-        return self.has_time_for(self.longest)
+        """Whether a batch as long as the longest of the last ones would still end in time."""
+        return self.has_time_for(max(self.lately, default=0.0))
 
     def wait_for_database(self, client: pymongo.MongoClient[Any]) -> bool:
         """Wait until the database answers; False when patience, time or a signal ended it."""

@@ -174,7 +174,7 @@ class _Work:
         if launch_rocket(self._launchpad, self._worker, fw_id):
             self._launches += 1
         if self._shift.last_end is BatchEnd.DONE:
-            self._shift.longest = max(self._shift.longest, time.monotonic() - clock)
+            self._shift.lately.append(time.monotonic() - clock)
         return None
 
     def _nothing_ready(self) -> WorkerEnd | None:
