@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.matrix import CELLS, Fault, fast_folder, ground, run_matrix
+from tests.chaos.matrix import CELLS, STEPS, Fault, fast_folder, ground, run_matrix
 from voltscreen import failpoints
 from voltscreen.failpoints import POINTS
 
 # Every point is killed at; the other faults go round, each meets a fifth of the points.
 OTHERS = [fault for fault in Fault if fault is not Fault.KILL]
-CHOSEN = [(point, Fault.KILL) for point in POINTS] + [
-    (point, OTHERS[index % len(OTHERS)]) for index, point in enumerate(POINTS)
+CHOSEN = [(point, Fault.KILL) for point in STEPS] + [
+    (point, OTHERS[index % len(OTHERS)]) for index, point in enumerate(STEPS)
 ]
 
 
