@@ -14,6 +14,7 @@ from voltscreen.campaign.plan import ingest_campaign, plan_campaign, source_is_u
 from voltscreen.campaign.reconcile import free
 from voltscreen.campaign.register import register
 from voltscreen.campaign.spec import CampaignSpec, parse_spec
+from voltscreen.campaign.submitting import alone
 from voltscreen.campaign.workflow import (
     FINISHED_STATES,
     campaign_workflow,
@@ -43,7 +44,15 @@ def submit(store: Store, launchpad: VoltscreenLaunchPad, spec: CampaignSpec) -> 
         SpecError, FileFormatError: the source is not there, or of a kind that cannot be read.
     """
     foretold = _foretell(store, spec)
-    campaign = register(store, spec)
+    register(store, spec)
+    with alone(store, spec.name):
+        return _submit(store, launchpad, spec, foretold)
+
+
+def _submit(
+    store: Store, launchpad: VoltscreenLaunchPad, spec: CampaignSpec, foretold: str
+) -> Submission:
+    campaign = get_campaign(store, spec.name)
     if campaign.state is CampaignState.CANCELLED:
         raise CampaignError(
             f"campaign {spec.name!r} was cancelled: give the spec another name to start anew; "
