@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import shlex
 import signal
 import subprocess
@@ -179,7 +180,7 @@ def disturbed(
         stall.let_go()
         # As a person would who comes back: what is lost is submitted again until all is done.
         made.run(
-            "slurm", "submit", "--campaign", NAME, "--max-jobs", 2, "--site", made.site(),
+            "slurm", "submit", "--campaign", NAME, "--max-jobs", 2, "--site", made.site(**node),
             "--until-done", "--interval", 2,
         )  # fmt: skip
     seconds = time.monotonic() - began
@@ -215,17 +216,23 @@ def all_faults(
     with campaign(cluster, folder / "calm", pool, structures) as made:
         expected = undisturbed(made)
 
-    def one_after_another(faults: Iterable[Callable[[Campaign, Stall], str]]) -> list[Outcome]:
-        outcomes = []
-        for fault in faults:
-            if only in (None, fault.__name__):
-                with campaign(cluster, folder / fault.__name__, pool, structures) as made:
-                    outcomes.append(disturbed(made, fault, expected))
-        return outcomes
+    def one_after_another(faults: Iterable[Callable[[Campaign, Stall], str]]) -> None:
+        try:
+            for fault in faults:
+                if only in (None, fault.__name__):
+                    with campaign(cluster, folder / fault.__name__, pool, structures) as made:
+                        done.put(disturbed(made, fault, expected))
+        finally:
+            done.put(None)
 
+    done: queue.Queue[Outcome | None] = queue.Queue()
     with ThreadPoolExecutor(len(AT_ONCE)) as threads:
-        for outcomes in threads.map(one_after_another, AT_ONCE):
-            yield from outcomes
+        runs = [threads.submit(one_after_another, faults) for faults in AT_ONCE]
+        for _ in runs:
+            while (outcome := done.get()) is not None:
+                yield outcome
+        for run in runs:
+            run.result()
 
 
 def scancel(made: Campaign, stall: Stall) -> str:
@@ -264,8 +271,8 @@ def preemption(made: Campaign, stall: Stall) -> str:
     """Requeue by preemption."""
     held = made.held()
     made.cluster.ask(
-        "sbatch", "--partition=gpu", "--nodes=2", "--exclusive", "--time=1", "--output=/dev/null",
-        "--wrap", "sleep 5",
+        "sbatch", "--partition=gpu", f"--nodelist={held['node']}", "--exclusive", "--time=1",
+        "--output=/dev/null", "--wrap", "sleep 5",
     )  # fmt: skip
     state = ("squeue", "--noheader", "--array", f"--jobs={held['job']}", "--format=%T %r")
     until(lambda: "RUNNING" not in made.cluster.ask(*state), 120)
