@@ -18,7 +18,7 @@ from voltscreen.masking import mask
 
 COMMAND_MODULES = (
     "screen", "predict", "init", "db", "ingest", "campaign", "worker", "slurm", "results",
-    "explain", "substitute", "refine", "model", "serve", "doctor",
+    "explain", "substitute", "refine", "export_dft", "model", "serve", "doctor",
 )  # fmt: skip
 """Modules of this room in the order of `--help`; each has `register(app)`."""
 

@@ -40,6 +40,9 @@ DEVICE = typer.Option("--device", help="auto, cpu, cuda or cuda:N. Default: as i
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
+    from voltscreen.cli.refine_model import register_refiner
+
+    register_refiner(refine_app)
     app.add_typer(refine_app, name="refine")
 
 

@@ -1,0 +1,190 @@
+"""The refiner: boosted trees that correct a fast voltage by what a second look found.
+
+A small file of its own beside the models: trees as arrays, intervals by ion, and a card. Nothing
+in it is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from voltscreen.errors import ModelError
+from voltscreen.model.uncertainty import Intervals
+
+SUFFIX = ".refiner"
+FORMAT = "voltscreen-refiner-1"
+_TREE_ARRAYS = ("feature", "threshold", "left", "right", "missing_left", "value")
+
+
+class TierError(BaseModel):
+    """Error of a tier on held-out rows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tier: str
+    split: str
+    ion: str = Field(description="working ion, or all")
+    n: int = Field(description="rows")
+    mae: float = Field(description="mean absolute error, V")
+    cover90: float | None = Field(
+        default=None, description="share of rows in the 90 % interval, by widths of other folds"
+    )
+
+
+class RefinerCard(BaseModel):
+    """What one must know of a refiner."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    description: str
+    created: str = Field(description="date, ISO 8601")
+    model_id: str = Field(description="whose fast voltages it refines")
+    potential: str = Field(description="name and weights")
+    rows: int = Field(description="labelled electrodes it was fitted to")
+    with_short_look: int = Field(description="of these, with the first steps of a relaxation")
+    attribution: str
+    intervals: str = Field(description="how they are made")
+    errors: list[TierError] = Field(description="by tier, split and ion")
+    limits: list[str]
+    command: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Trees:
+    """Boosted trees; t trees, m nodes in all.
+
+    roots: (t,) int32. feature: (m,) int16, -1 in a leaf. threshold: (m,) float32: up to it to
+    the left. left, right: (m,) int32. missing_left: (m,) uint8. value: (m,) float32, of leaves.
+    base: (seeds,) float64, summed with the trees and divided by `seeds`.
+    """
+
+    roots: NDArray[np.int32]
+    feature: NDArray[np.int16]
+    threshold: NDArray[np.float32]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    missing_left: NDArray[np.uint8]
+    value: NDArray[np.float32]
+    base: NDArray[np.float64]
+
+    def predict(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(r,) of features (r, f), NaN where unknown."""
+        rows = np.arange(len(features))
+        # Thresholds lie between values of training rows; single precision keeps them apart.
+        found = np.full(len(features), self.base.sum())
+        for root in self.roots:
+            node = np.full(len(features), root)
+            while (inner := self.feature[node] >= 0).any():
+                at = node[inner]
+                value = features[rows[inner], self.feature[at]]
+                goes_left = np.where(
+                    np.isnan(value), self.missing_left[at] == 1, value <= self.threshold[at]
+                )
+                node[inner] = np.where(goes_left, self.left[at], self.right[at])
+            found += self.value[node]
+        return found / len(self.base)
+
+
+@dataclass(frozen=True, eq=False)
+class Refiner:
+    """Trees on features of (host, ion) pairs, and intervals by ion.
+
+    names: f names of the features. weights: (k,) float64, of the signs of difficulty.
+    level: (k,) float64, medians of the signs.
+    """
+
+    trees: Trees
+    names: tuple[str, ...]
+    ions: tuple[str, ...]
+    intervals: Intervals
+    weights: NDArray[np.float64]
+    level: NDArray[np.float64]
+    card: RefinerCard
+
+    def difficulty(self, signs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(r,), about 1, of signs (k, r)."""
+        found: NDArray[np.float64] = np.exp(self.weights @ (signs - self.level[:, None]))
+        return found
+
+    def to_bytes(self) -> bytes:
+        """The file."""
+        arrays: dict[str, NDArray[Any]] = {
+            name: getattr(self.trees, name) for name in ("roots", "base", *_TREE_ARRAYS)
+        }
+        arrays |= {"weights": self.weights, "level": self.level}
+        arrays |= {f"intervals.{name}": a for name, a in self.intervals.arrays().items()}
+        header = {
+            "format": FORMAT,
+            "names": json.dumps(self.names),
+            "ions": json.dumps(self.ions),
+            "card": self.card.model_dump_json(),
+        }
+        return save({key: np.ascontiguousarray(a) for key, a in arrays.items()}, header)
+
+    @property
+    def id(self) -> str:
+        """16 hex digits of what it computes with."""
+        digest = hashlib.blake2b(digest_size=8, person=b"voltscreen-ref")
+        for name in ("roots", "base", *_TREE_ARRAYS):
+            digest.update(getattr(self.trees, name).tobytes())
+        return digest.hexdigest()
+
+
+def refiner_path() -> Path:
+    """The shipped refiner."""
+    with resources.as_file(resources.files("voltscreen.model") / "weights") as folder:
+        return Path(folder) / f"default{SUFFIX}"
+
+
+def load_refiner(path: Path | None = None) -> Refiner:
+    """A refiner from its file; the shipped one by default.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+    """
+    path = path or refiner_path()
+    try:
+        data = path.read_bytes()
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])["__metadata__"]
+        if header["format"] != FORMAT:
+            raise ModelError(f"{path} is no refiner of this version of voltscreen")
+        arrays = load(data)
+        return Refiner(
+            trees=Trees(
+                roots=arrays["roots"],
+                base=arrays["base"],
+                **{name: arrays[name] for name in _TREE_ARRAYS},
+            ),
+            names=tuple(json.loads(header["names"])),
+            ions=tuple(json.loads(header["ions"])),
+            intervals=Intervals(
+                *(arrays[f"intervals.{name}"] for name in ("sd", "half80", "half90"))
+            ),
+            weights=arrays["weights"],
+            level=arrays["level"],
+            card=RefinerCard.model_validate_json(header["card"]),
+        )
+    except OSError as error:
+        raise ModelError(f"cannot read the refiner {path}: {error.strerror}") from None
+    except (SafetensorError, KeyError, ValueError, ValidationError) as error:
+        raise ModelError(f"{path} is no refiner or is damaged: {error}") from None
+
+
+def save_refiner(refiner: Refiner, path: Path) -> None:
+    """Write the file, whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_bytes(refiner.to_bytes())
+    partial.replace(path)
