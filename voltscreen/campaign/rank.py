@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from voltscreen.campaign.plan import campaign_members
+from voltscreen.campaign.refined import refined_voltages
 from voltscreen.campaign.spec import CampaignSpec
 from voltscreen.failpoints import reach
 from voltscreen.ions import working_ion
 from voltscreen.screening import RankedRow, RankInput, rank_candidates
 from voltscreen.store import Store
 from voltscreen.store.connection import INSERT_CHUNK, Row, find_by_ids
-from voltscreen.store.documents import KnownVoltage, RankingDocument, VoltageStatus, voltage_id
+from voltscreen.store.documents import (
+    FastVoltage,
+    KnownVoltage,
+    RankingDocument,
+    VoltageStatus,
+    voltage_id,
+)
 from voltscreen.store.electrodes import known_voltages
 from voltscreen.store.ranking_columns import drop_columns, put_columns
 from voltscreen.structures import HostState
+from voltscreen.train.refined import RefinedVoltage
 
 _CHEMISTRY = ("chemsys", "elements", "nsites", "energy_above_hull")
 """Columns of the candidate that its place in a ranking repeats."""
@@ -23,6 +32,8 @@ _COLUMNS = ("voltage", "sd", "lo90", "hi90", "out_of_domain", "host_state")
 
 def rank_campaign(store: Store, spec: CampaignSpec, model_id: str) -> dict[str, int]:
     """Rank the campaign's members for each of its ions; a former ranking is replaced.
+
+    Candidates that had a second look are ranked by their refined voltage.
 
     Returns:
         Counts: structures, predicted, failed.
@@ -42,7 +53,12 @@ def rank_campaign(store: Store, spec: CampaignSpec, model_id: str) -> dict[str, 
             if "voltage" in found:
                 inputs[ion].append(_input(row, ion, found))
     for ion, rows in inputs.items():
-        ranked = rank_candidates(rows, ion, spec.rank)
+        fast = {
+            row.structure_id: {"voltage": row.voltage, "lo90": row.lo90, "hi90": row.hi90}
+            for row in rows
+        }
+        refined = refined_voltages(store, fast, ion, model_id)
+        ranked = rank_candidates([_with(row, refined) for row in rows], ion, spec.rank)
         known = known_voltages(store, ion)
         documents = [
             _document(
@@ -52,6 +68,7 @@ def rank_campaign(store: Store, spec: CampaignSpec, model_id: str) -> dict[str, 
                 model_id,
                 chemistry[place.structure_id],
                 known.get(place.structure_id),
+                fast[place.structure_id] if place.structure_id in refined else None,
             )
             for place in ranked
         ]
@@ -96,6 +113,14 @@ def _input(row: Row, ion: str, found: Row) -> RankInput:
     )
 
 
+def _with(row: RankInput, refined: Mapping[str, RefinedVoltage]) -> RankInput:
+    """The row with its refined voltage where it has one."""
+    found = refined.get(row.structure_id)
+    if found is None:
+        return row
+    return replace(row, voltage=found.voltage, sd=found.sd, lo90=found.lo90, hi90=found.hi90)
+
+
 def _document(
     place: RankedRow,
     campaign: str,
@@ -103,6 +128,7 @@ def _document(
     model_id: str,
     chemistry: Row,
     known: KnownVoltage | None,
+    fast: Row | None,
 ) -> Row:
     return RankingDocument(
         id=f"{campaign}:{ion}:{place.rank}",
@@ -118,6 +144,7 @@ def _document(
         sd=place.sd,
         lo90=place.lo90,
         hi90=place.hi90,
+        fast=FastVoltage(**fast) if fast else None,
         out_of_domain=place.out_of_domain,
         capacity=place.capacity,
         energy_density=place.energy_density,

@@ -11,11 +11,13 @@ from fireworks import Workflow
 
 from voltscreen.campaign.known_end import KnownEnd, find_known_end
 from voltscreen.campaign.spec import CampaignSpec
+from voltscreen.campaign.stability import end_stability
 from voltscreen.campaign.workflow import refine_workflow
 from voltscreen.errors import CampaignError, StructureError
 from voltscreen.failpoints import reach
 from voltscreen.ions import working_ion
 from voltscreen.potentials.chgnet import chgnet_label, chgnet_version
+from voltscreen.potentials.insertion import insertion_numbers
 from voltscreen.potentials.refinement import Look, LookJob, LookOptions, look_many
 from voltscreen.potentials.short_look import SHORT_LOOK_NUMBERS, ShortLook, short_looks
 from voltscreen.screening import (
@@ -32,6 +34,7 @@ from voltscreen.store.documents import (
     RefinedFilling,
     RefinedSite,
     RefinementDocument,
+    StabilityPart,
     StructureDocument,
     VoltageStatus,
     refinement_id,
@@ -131,7 +134,7 @@ def _refined(
     store: Store, ids: Sequence[str], ion: str, potential: ChgnetPotential, spec: RefineSpec
 ) -> Iterator[RefinementDocument]:
     clock = time.monotonic()
-    jobs: list[tuple[str, LookJob, KnownEnd | None, ShortLook | None]] = []
+    jobs: list[tuple[str, LookJob, KnownEnd | None, ShortLook | None, dict[str, float]]] = []
     found = {
         row["_id"]: StructureDocument.from_mongo(row) for row in find_by_ids(store.structures, ids)
     }
@@ -142,18 +145,35 @@ def _refined(
             host = make_host(unpack(found[key]), ion).structure
             known = find_known_end(store, found[key], host, ion)
             short = next(iter(short_looks(potential, host, [ion])), None)
+            insertion = insertion_numbers(potential, host, ion)
             job = LookJob(host, ion, ion_limit(host, ion), known.structure if known else None)
-            jobs.append((key, job, known, short))
+            jobs.append((key, job, known, short, insertion))
         except StructureError as error:
             yield _failed(key, found.get(key), ion, potential, str(error))
     options = LookOptions(
         sites=spec.sites, relax_steps=spec.relax_steps, force=spec.max_force,
         most_ions=spec.max_ions,
     )  # fmt: skip
-    looks = look_many(potential, [job for _, job, _, _ in jobs], options)
+    looks = look_many(potential, [job for _, job, *_ in jobs], options)
     seconds = (time.monotonic() - clock) / max(len(jobs), 1)
-    for (key, job, known, short), one in zip(jobs, looks, strict=True):
-        yield _document(key, job, known, short, one, potential, seconds)
+    for (key, job, known, short, insertion), one in zip(jobs, looks, strict=True):
+        document = _document(key, job, known, short, one, potential, seconds)
+        ends = {"insertion": insertion} | _stability(store, job, one, potential)
+        yield document.model_copy(update=ends)
+
+
+def _stability(
+    store: Store, job: LookJob, found: Look, potential: ChgnetPotential
+) -> dict[str, StabilityPart]:
+    """Of both ends, where the look came to an end."""
+    if found.failure or found.end is None:
+        return {}
+    host: dict[str, float] = dict(job.host.element_counts)
+    filled = host | {job.ion: host.get(job.ion, 0.0) + found.end.count}
+    return {
+        "stability_host": end_stability(store, host, found.host.energy, potential),
+        "stability_discharged": end_stability(store, filled, found.end.energy, potential),
+    }
 
 
 def ion_limit(host: PackedStructure, ion: str) -> int:

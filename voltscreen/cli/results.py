@@ -179,10 +179,12 @@ def print_results(
         with_known: also what the Materials Project has computed.
         also: by rank, ids of candidates that were folded into this one.
     """
-    refined = any(row.refined for row in rows)
+    looked_at = any(row.refined for row in rows)
+    refined = any(row.fast for row in rows)
     print_table(
         [("#", "right"), "Candidate", ("V", "right"), ("90 % interval", "right"),
-         *((("Refined", "right"),) if refined else ()),
+         *((("Fast (V)", "right"), ("its interval", "right")) if refined else ()),
+         *((("Energies", "right"),) if looked_at else ()),
          *((("MP (V)", "right"),) if with_known else ()),
          ("mAh/g", "right"), ("Wh/kg", "right"), ("OOD", "right"), "Front", "Measured (V)"],
         [
@@ -191,7 +193,8 @@ def print_results(
                 row.name + _more((also or {}).get(row.rank, [])),
                 number(row.voltage),
                 f"{number(row.lo90)} to {number(row.hi90)}",
-                *((number(row.refined.best) if row.refined else "",) if refined else ()),
+                *(_fast(row) if refined else ()),
+                *((_energies(row),) if looked_at else ()),
                 *((number(row.known.voltage) if row.known else "new",) if with_known else ()),
                 number(row.capacity, 0),
                 number(row.energy_density, 0),
@@ -203,6 +206,17 @@ def print_results(
         ],
         title=title,
     )  # fmt: skip
+
+
+def _fast(row: ResultRow) -> tuple[str, str]:
+    """Voltage and interval of the network alone, where the others are refined."""
+    if row.fast is None:
+        return "", ""
+    return number(row.fast.voltage), f"{number(row.fast.lo90)} to {number(row.fast.hi90)}"
+
+
+def _energies(row: ResultRow) -> str:
+    return number(row.refined.potential_voltage) if row.refined else ""
 
 
 def measured_text(row: ResultRow) -> str:

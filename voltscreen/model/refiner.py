@@ -65,14 +65,14 @@ class RefinerCard(BaseModel):
 class Trees:
     """Boosted trees; t trees, m nodes in all.
 
-    roots: (t,) int32. feature: (m,) int16, -1 in a leaf. threshold: (m,) float32: up to it to
-    the left. left, right: (m,) int32. missing_left: (m,) uint8. value: (m,) float32, of leaves.
-    base: (seeds,) float64, summed with the trees and divided by `seeds`.
+    roots: (t,) int32. feature: (m,) int16, -1 in a leaf. threshold: (m,) float64: up to it to
+    the left; some are values of training rows to the last bit. left, right: (m,) int32.
+    missing_left: (m,) uint8. value: (m,) float32, of leaves. base: (seeds,) float64, summed with the trees and divided by `seeds`.
     """
 
     roots: NDArray[np.int32]
     feature: NDArray[np.int16]
-    threshold: NDArray[np.float32]
+    threshold: NDArray[np.float64]
     left: NDArray[np.int32]
     right: NDArray[np.int32]
     missing_left: NDArray[np.uint8]
@@ -82,7 +82,6 @@ class Trees:
     def predict(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """(r,) of features (r, f), NaN where unknown."""
         rows = np.arange(len(features))
-        # Thresholds lie between values of training rows; single precision keeps them apart.
         found = np.full(len(features), self.base.sum())
         for root in self.roots:
             node = np.full(len(features), root)

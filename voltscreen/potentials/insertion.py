@@ -126,6 +126,30 @@ def insertion_energies(
     )
 
 
+INSERTION_NUMBERS = (
+    "insertion_energy", "ion_site_energy", "host_shift", "moment_change", "host_energy",
+    "moment_mean", "moment_max", "moment_std",
+)  # fmt: skip
+"""Of one ion in the largest void, eV and Bohr magneton; the host's energy is for one atom."""
+
+
+def insertion_numbers(
+    potential: ChgnetPotential, host: PackedStructure, ion: str
+) -> dict[str, float]:
+    """`INSERTION_NUMBERS` of a host and an ion.
+
+    Raises:
+        StructureError, VoltscreenError: as for `insertion_energies`.
+    """
+    labels = insertion_energies(potential, host, [ion])
+    own, moments = labels.ions[0], labels.moments
+    values = (
+        own.insertion_energy, own.ion_site_energy, own.host_shift, own.moment_change,
+        labels.energy / len(host), moments.mean(), moments.max(), moments.std(),
+    )  # fmt: skip
+    return dict(zip(INSERTION_NUMBERS, map(float, values), strict=True))
+
+
 def _with_ion(host: PackedStructure, site: Site, atomic_number: int) -> PackedStructure:
     """The host with an atom at its site, in the last place."""
     return PackedStructure.from_arrays(

@@ -413,6 +413,14 @@ def environment_id(structure_id: str, model_id: str, ion: str) -> str:
 # --- rankings and models --------------------------------------------------------------------
 
 
+class FastVoltage(Part):
+    """What the network alone says of a candidate that had a second look."""
+
+    voltage: float = Field(description="volt")
+    lo90: float | None = Field(default=None, description="volt")
+    hi90: float | None = Field(default=None, description="volt")
+
+
 class RankingDocument(Document):
     """A place in a campaign's ranking for one ion."""
 
@@ -436,6 +444,10 @@ class RankingDocument(Document):
     sd: float | None = Field(default=None, description="volt")
     lo90: float | None = Field(default=None, description="volt")
     hi90: float | None = Field(default=None, description="volt")
+    fast: FastVoltage | None = Field(
+        default=None,
+        description="of the network, where voltage, sd, lo90 and hi90 are refined ones",
+    )
     out_of_domain: float | None = Field(default=None, description="percentile")
     capacity: float | None = Field(default=None, description="mAh/g")
     energy_density: float | None = Field(default=None, description="Wh/kg")
@@ -514,6 +526,31 @@ class ProfileStep(Part):
     voltage: float = Field(description="volt")
 
 
+class StabilityPart(Part):
+    """Where an end lies against the phases that the database holds; without them, why not."""
+
+    above_hull: float | None = Field(
+        default=None, description="eV/atom by the potential; a lower bound where phases are few"
+    )
+    phases: int = Field(default=0, description="competing phases that the hull was made of")
+    decomposition: list[str] = Field(default_factory=list, description="into which formulas")
+    oxygen: float | None = Field(
+        default=None, description="chemical potential of O, eV against half an O2"
+    )
+    releases_oxygen: bool | None = Field(default=None, description="more than air at 298 K holds")
+    unknown: str | None = Field(default=None, description="why there is no hull")
+
+
+class PotentialEnergyDocument(Document):
+    """The energy of a stored structure by a potential, as its source relaxed it."""
+
+    collection: ClassVar[str] = "potential_energies"
+
+    id: str = Field(alias="_id", description="structure:potential")
+    elements: dict[str, int] = Field(description="atoms in the cell by element")
+    energy: float | None = Field(default=None, description="eV a cell; absent where it has none")
+
+
 class RefinementDocument(Document):
     """A second look at a candidate by a universal potential."""
 
@@ -536,6 +573,10 @@ class RefinementDocument(Document):
     short_look: dict[str, float] = Field(
         default_factory=dict, description="forces, pressure and shifts of the short look"
     )
+    insertion: dict[str, float] = Field(
+        default_factory=dict,
+        description="of one ion in the largest void, nothing relaxed: energies (eV) and moments",
+    )
     sites: list[RefinedSite] = Field(default_factory=list, description="voids tried")
     fillings: list[RefinedFilling] = Field(default_factory=list, description="by number of ions")
     profile: list[ProfileStep] = Field(default_factory=list, description="on the convex hull")
@@ -554,10 +595,13 @@ class RefinementDocument(Document):
     potential_voltage: float | None = Field(
         default=None, description="average by the potential's energies, volt"
     )
+    stability_host: StabilityPart | None = Field(default=None, description="of the relaxed host")
+    stability_discharged: StabilityPart | None = Field(default=None, description="and filled")
     evaluations: int = Field(default=0, description="of forces")
     seconds: float = Field(default=0.0, description="wall time, s")
     device: str = Field(default="cpu", description="cpu or cuda:N")
     model_id: str | None = Field(default=None, description="whose fast voltage was refined")
+    refiner_id: str | None = Field(default=None, description="by which refiner")
     voltage: float | None = Field(default=None, description="refined, volt")
     sd: float | None = Field(default=None, description="volt")
     lo80: float | None = Field(default=None, description="volt")
@@ -652,5 +696,6 @@ DOCUMENTS: tuple[type[Document], ...] = (
     RankingColumnsDocument,
     ModelDocument,
     RefinementDocument,
+    PotentialEnergyDocument,
     SubstitutionDocument,
 )

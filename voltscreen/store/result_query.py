@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from voltscreen.store.documents import KnownVoltage, MeasuredVoltage
+from voltscreen.store.documents import FastVoltage, KnownVoltage, MeasuredVoltage
 
 SortKey = Literal[
     "rank", "voltage", "sd", "interval_width", "out_of_domain", "capacity", "energy_density",
@@ -131,6 +131,9 @@ class ResultRow(BaseModel):
     sd: float | None = Field(description="volt")
     lo90: float | None = Field(description="volt")
     hi90: float | None = Field(description="volt")
+    fast: FastVoltage | None = Field(
+        default=None, description="of the network, where the voltage is refined by a second look"
+    )
     out_of_domain: float | None = Field(description="percentile")
     capacity: float | None = Field(description="mAh/g")
     energy_density: float | None = Field(description="Wh/kg")

@@ -182,8 +182,8 @@ def _final(
         errors=errors,
         limits=[
             (
-                "the potential was trained on Materials Project relaxations: the labelled hosts are "
-                "not new to it"
+                "the potential was trained on Materials Project relaxations: the labelled hosts "
+                "are not new to it"
             ),
             (
                 "the network's held-out predictions of the trees' training rows come from networks "

@@ -19,6 +19,7 @@ from voltscreen.errors import FileFormatError
 from voltscreen.ions import ION_SYMBOLS, working_ion
 from voltscreen.model.refiner import Refiner, Trees
 from voltscreen.model.uncertainty import Intervals, fit_intervals, fit_weights
+from voltscreen.potentials.insertion import INSERTION_NUMBERS
 from voltscreen.potentials.short_look import SHORT_LOOK_NUMBERS, SHORT_STEPS
 from voltscreen.structures import PackedStructure
 from voltscreen.train.baselines import Features
@@ -26,11 +27,6 @@ from voltscreen.train.dataset import LabelledElectrodes
 
 Array = NDArray[np.float64]
 
-INSERTION_NUMBERS = (
-    "insertion_energy", "ion_site_energy", "host_shift", "moment_change", "host_energy",
-    "moment_mean", "moment_max", "moment_std",
-)  # fmt: skip
-"""Of one ion in the largest void, eV and Bohr magneton; the host's energy is for one atom."""
 SHORT_LABELS = "short-looks-electrodes.parquet"
 N_SEEDS = 2
 OPTIONS: dict[str, Any] = {
@@ -59,8 +55,8 @@ class PotentialColumns:
         return np.isfinite(self.energies[:, 0])
 
     def without_short(self) -> PotentialColumns:
-        """The same as if no relaxation had been done."""
-        nothing = np.full_like(self.energies, np.nan), np.full_like(self.short, np.nan)
+        """The same as if no relaxation had been done, which columns of zeros say."""
+        nothing = np.zeros_like(self.energies), np.zeros_like(self.short)
         return PotentialColumns(self.insertion, *nothing)
 
 
@@ -165,7 +161,7 @@ def as_trees(models: Sequence[Any]) -> Trees:
     return Trees(
         roots=starts.astype(np.int32),
         feature=np.where(leaf, -1, every["feature_idx"]).astype(np.int16),
-        threshold=every["num_threshold"].astype(np.float32),
+        threshold=every["num_threshold"].astype(np.float64),
         left=np.where(leaf, 0, every["left"] + shift).astype(np.int32),
         right=np.where(leaf, 0, every["right"] + shift).astype(np.int32),
         missing_left=every["missing_go_to_left"].astype(np.uint8),
