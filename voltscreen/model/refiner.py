@@ -67,7 +67,8 @@ class Trees:
 
     roots: (t,) int32. feature: (m,) int16, -1 in a leaf. threshold: (m,) float64: up to it to
     the left; some are values of training rows to the last bit. left, right: (m,) int32.
-    missing_left: (m,) uint8. value: (m,) float32, of leaves. base: (seeds,) float64, summed with the trees and divided by `seeds`.
+    missing_left: (m,) uint8. value: (m,) float32, of leaves. base: (seeds,) float64; the
+    prediction is the sum of base and leaves, divided by the number of seeds.
     """
 
     roots: NDArray[np.int32]
