@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.potentials.helpers import layered_host
+from voltscreen.campaign.export_dft import write_workflow
 from voltscreen.errors import FileFormatError, VoltscreenError
 from voltscreen.screening.dft_inputs import DftElectrode, write_dft_inputs
 from voltscreen.sources import candidates
@@ -46,7 +47,7 @@ def test_the_inputs_of_ten_candidates_pass_pymatgens_validation(electrodes, tmp_
     from pymatgen.io.validation.validation import VaspValidator
     from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
 
-    manifest = json.loads(write_dft_inputs(electrodes, "Mg", tmp_path, "vasp").read_text())
+    manifest = json.loads(write_dft_inputs(electrodes, "Mg", tmp_path).read_text())
     assert len(manifest["electrodes"]) == 10
     assert len(manifest["potcars"]) == 21
     for name, symbols in manifest["potcars"].items():
@@ -71,7 +72,7 @@ def test_the_inputs_of_ten_candidates_pass_pymatgens_validation(electrodes, tmp_
 
 
 def test_the_workflow_is_one_that_fireworks_reads(electrodes, tmp_path) -> None:
-    write_dft_inputs(electrodes[:2], "Mg", tmp_path, "mpirun vasp_std")
+    write_workflow(write_dft_inputs(electrodes[:2], "Mg", tmp_path), "mpirun vasp_std")
     # On its own, as `lpad` does: inside pytest FireWorks would import its own tests.
     script = """
 import json, sys
@@ -92,10 +93,10 @@ print(json.dumps([[fw.name, len(fw.parents), fw.spec["_launch_dir"], str(fw.task
 
 def test_nothing_is_written_over_or_for_nothing(electrodes, tmp_path) -> None:
     with pytest.raises(VoltscreenError, match="no electrode"):
-        write_dft_inputs([], "Mg", tmp_path, "vasp")
+        write_dft_inputs([], "Mg", tmp_path)
     (tmp_path / "mine.txt").write_text("")
     with pytest.raises(VoltscreenError, match="not empty"):
-        write_dft_inputs(electrodes, "Mg", tmp_path, "vasp")
+        write_dft_inputs(electrodes, "Mg", tmp_path)
 
 
 def vasprun(structure: PackedStructure, energy: float, steps: int = 3) -> str:
@@ -161,7 +162,7 @@ def test_results_come_back_as_labels_to_train_on(tmp_path) -> None:
         DftElectrode("b" * 32, "mp-2", layered_host(23), filled(layered_host(23), 3), 2.0),
         DftElectrode("c" * 32, "mp-3", layered_host(24), filled(layered_host(24), 3), 2.0),
     ]
-    manifest = json.loads(write_dft_inputs(electrodes, "Li", tmp_path, "vasp").read_text())
+    manifest = json.loads(write_dft_inputs(electrodes, "Li", tmp_path).read_text())
     with pytest.raises(FileFormatError, match="not computed yet"):
         read_dft_results(tmp_path)
     metal = PackedStructure.from_arrays(3.4 * np.eye(3), [[0, 0, 0]], [3])

@@ -2,12 +2,53 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 from voltscreen.errors import CampaignError
 from voltscreen.screening.dft_inputs import DftElectrode
 from voltscreen.store import Store, load_structures
 from voltscreen.store.connection import find_by_ids
 from voltscreen.store.documents import RefinementDocument, VoltageStatus, refinement_id
 from voltscreen.structures import PackedStructure
+
+WORKFLOW = "workflow.yaml"
+
+
+def write_workflow(manifest: Path, command: str) -> Path:
+    """A FireWorks workflow beside a manifest: each calculation, then the labels; its path.
+
+    A Firework makes its POTCAR from the user's own library and runs VASP in its folder.
+
+    Args:
+        command: that runs VASP in a folder, e.g. `srun vasp_std`.
+    """
+    from fireworks import Firework, ScriptTask, Workflow
+
+    home = manifest.parent.resolve()
+    potcars = json.loads(manifest.read_text(encoding="utf-8"))["potcars"]
+    fireworks = [
+        Firework(
+            [
+                ScriptTask.from_str(f"pmg potcar --symbols {' '.join(names)} --functional PBE"),
+                ScriptTask.from_str(command),
+            ],
+            spec={"_launch_dir": str(home / path)},
+            name=f"dft {path}",
+        )
+        for path, names in potcars.items()
+    ]
+    labels: Any = ScriptTask.from_str(f"voltscreen export dft-labels '{home}' --output '{home}'")
+    last = Firework(
+        [labels],
+        spec={"_launch_dir": str(home), "_allow_fizzled_parents": True},
+        name="dft labels",
+        parents=fireworks,
+    )
+    path = home / WORKFLOW
+    Workflow([*fireworks, last], name=f"dft {home.name}").to_file(str(path))
+    return path
 
 
 def dft_electrodes(

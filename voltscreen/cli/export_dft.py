@@ -33,18 +33,19 @@ def dft(
     and a FireWorks workflow for `lpad add`. Example:
     voltscreen export dft --campaign mg-oxides --ion Mg --top 10 -o mg-dft
     """
-    from voltscreen.campaign.export_dft import dft_electrodes
+    from voltscreen.campaign.export_dft import dft_electrodes, write_workflow
     from voltscreen.ions import working_ion
     from voltscreen.potentials.chgnet import chgnet_label
-    from voltscreen.screening.dft_inputs import WORKFLOW, write_dft_inputs
+    from voltscreen.screening.dft_inputs import write_dft_inputs
     from voltscreen.store import connect
 
     symbol = working_ion(ion).symbol
     with connect() as store:
         electrodes = dft_electrodes(store, campaign, symbol, top, chgnet_label())
-    path = write_dft_inputs(electrodes, symbol, output, command)
+    path = write_dft_inputs(electrodes, symbol, output)
+    workflow = write_workflow(path, command)
     say(f"Wrote {len(electrodes)} electrodes, {2 * len(electrodes) + 1} calculations: {path}")
-    say(f"Next: lpad add {output / WORKFLOW}; then voltscreen export dft-labels {output} -o DIR")
+    say(f"Next: lpad add {workflow}; then voltscreen export dft-labels {output} -o DIR")
 
 
 @export_app.command("dft-labels")

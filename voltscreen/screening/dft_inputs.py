@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from voltscreen.errors import VoltscreenError
 from voltscreen.ions import working_ion
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pymatgen.io.vasp.sets import VaspInputSet
 
 MANIFEST = "manifest.json"
-WORKFLOW = "workflow.yaml"
 INPUT_SET = "MPRelaxSet"
 
 
@@ -55,13 +54,8 @@ class DftEntry:
     expected_voltage: float | None
 
 
-def write_dft_inputs(
-    electrodes: Sequence[DftElectrode], ion: str, folder: Path, command: str
-) -> Path:
-    """Write a folder a calculation, the manifest and a FireWorks workflow; the manifest's path.
-
-    Args:
-        command: that runs VASP in a folder, e.g. `srun vasp_std`.
+def write_dft_inputs(electrodes: Sequence[DftElectrode], ion: str, folder: Path) -> Path:
+    """Write a folder a calculation and the manifest; the manifest's path.
 
     Raises:
         VoltscreenError: nothing to write, or the folder holds something else.
@@ -94,7 +88,6 @@ def write_dft_inputs(
         "potcars": symbols,
         "electrodes": [asdict(entry) for entry in entries],
     }
-    _workflow(folder, symbols, command)
     path = folder / MANIFEST
     path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return path
@@ -120,29 +113,3 @@ def _write(structure: PackedStructure, folder: Path) -> list[str]:
         wanted = input_set(structure)
         wanted.write_input(str(folder), potcar_spec=True, make_dir_if_not_present=True)
         return [str(symbol) for symbol in wanted.potcar_symbols]
-
-
-def _workflow(folder: Path, symbols: dict[str, list[str]], command: str) -> None:
-    """A Firework a calculation: POTCAR from the user's own library, then VASP; then the labels."""
-    from fireworks import Firework, ScriptTask, Workflow
-
-    home = folder.resolve()
-    fireworks = [
-        Firework(
-            [
-                ScriptTask.from_str(f"pmg potcar --symbols {' '.join(names)} --functional PBE"),
-                ScriptTask.from_str(command),
-            ],
-            spec={"_launch_dir": str(home / path)},
-            name=f"dft {path}",
-        )
-        for path, names in symbols.items()
-    ]
-    labels: Any = ScriptTask.from_str(f"voltscreen export dft-labels '{home}' --output '{home}'")
-    last = Firework(
-        [labels],
-        spec={"_launch_dir": str(home), "_allow_fizzled_parents": True},
-        name="dft labels",
-        parents=fireworks,
-    )
-    Workflow([*fireworks, last], name=f"dft {folder.name}").to_file(str(folder / WORKFLOW))
