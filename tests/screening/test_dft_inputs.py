@@ -78,8 +78,9 @@ def test_the_workflow_is_one_that_fireworks_reads(electrodes, tmp_path) -> None:
 import json, sys
 from fireworks import Workflow
 found = Workflow.from_file(sys.argv[1])
-print(json.dumps([[fw.name, len(fw.parents), fw.spec["_launch_dir"], str(fw.tasks[0]["script"])]
-                  for fw in found.fws]))
+above = found.links.parent_links
+print(json.dumps([[fw.name, len(above.get(fw.fw_id, [])), fw.spec["_launch_dir"],
+                   str(fw.tasks[0]["script"])] for fw in found.fws]))
 """
     command = [sys.executable, "-c", script, str(tmp_path / "workflow.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
