@@ -43,7 +43,8 @@ lint: install
 
 bench: install
 	$(BIN)/python benchmarks/parity.py
-	$(BIN)/python benchmarks/stages.py
+	$(BIN)/python benchmarks/stages.py --count 600 --csv stages.csv
+	$(BIN)/python benchmarks/ten_million.py
 
 # A campaign with every fault at every fail point; prints which ends are those of an undisturbed run.
 chaos: install

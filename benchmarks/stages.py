@@ -1,5 +1,7 @@
 """Structures a second of every stage, beside the reference path in the same run.
 
+Times are CPU time of this process on one thread, so that other work on the machine shows less.
+
 The reference path is what the original code does for one structure: pymatgen's neighbour lists
 from a `Structure`, then the plain network, one ion. Run: python benchmarks/stages.py [--pool FILE]
 """
@@ -8,19 +10,30 @@ from __future__ import annotations
 
 import argparse
 import csv
+import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from voltscreen.graph import NEAREST, PAPER, GraphBatch, build_graphs, chunks_of_atoms
-from voltscreen.model import VoltageModel, load_model, predict_candidates
+from voltscreen.graph import (
+    NEAREST,
+    PAPER,
+    SHARED,
+    GraphBatch,
+    build_graphs,
+    chunks_of_atoms,
+    merge_alike,
+)
+from voltscreen.model import VoltageModel, load_model, predict_columns
 from voltscreen.model.element_table import build_element_table
 from voltscreen.model.heads import IonHeads
+from voltscreen.model.predictor import ATOMS_PER_CHUNK
 from voltscreen.model.trunk import GraphTensors, Trunk, mean_pool
 from voltscreen.sources import candidates
 from voltscreen.structures import Candidate, PackedStructure
@@ -50,21 +63,21 @@ def measure(name: str, work: Callable[[], object], structures: int, repeats: int
     work()
     seconds = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     return Stage(name, structures, min(seconds))
 
 
 def structures_of(pool: Path | None, count: int) -> tuple[list[PackedStructure], str]:
-    """Pool structures, evenly spread, or the known hosts over and over."""
+    """Pool structures, drawn with a fixed seed, or the known hosts over and over."""
     if pool:
-        value = {"path": str(pool), "limit": 20 * count}
-        found = [
-            c.structure for c in candidates("parquet", value, Path()) if isinstance(c, Candidate)
-        ]
-        step = max(len(found) // count, 1)
-        return found[::step][:count], f"{count} of {pool.name}"
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(pool, columns=["lattice", "frac_coords", "atomic_numbers"])
+        chosen = np.sort(np.random.default_rng(0).choice(table.num_rows, count, replace=False))
+        rows = table.take(chosen).to_pylist()
+        return [PackedStructure.from_arrays(**row) for row in rows], f"{count} of {pool.name}"
     hosts = [c.structure for c in candidates("hosts", "all", Path()) if isinstance(c, Candidate)]
     return [hosts[i % len(hosts)] for i in range(count)], "the known hosts, repeated"
 
@@ -92,11 +105,40 @@ def reference(structures: Sequence[PackedStructure]) -> None:
             heads(mean_pool(trunk(graph), graph))
 
 
-def run_network(model: VoltageModel, batches: Sequence[GraphBatch]) -> None:
+def readout(model: VoltageModel, graphs: GraphBatch, vectors: torch.Tensor) -> None:
+    """Voltages, both local voltages and intervals of all ions."""
     with torch.inference_mode():
-        for graphs in batches:
-            graph = GraphTensors.from_batch(graphs, torch.device("cpu"))
-            model.readout.voltages(model.readout.pool(model.trunk(graph).double(), graph), graph)
+        graph = GraphTensors.from_batch(graphs, torch.device("cpu"), windows=False)
+        nodes = vectors.double()
+        pooled = model.readout.pool(nodes, graph)
+        voltages = model.readout.voltages(pooled, graph)
+        everything = torch.ones(voltages.shape, dtype=torch.bool)
+        baseline = torch.from_numpy(model.baseline)
+        model.readout.shares(nodes, pooled, voltages, graph, baseline, everything)
+        if model.linear:
+            model.linear.local_voltages(nodes[~graph.is_site])
+        if model.domain:
+            model.domain.percentile(model.domain.difficulty(pooled.numpy()))
+
+
+def cost(model: VoltageModel, structures: list[PackedStructure]) -> list[Stage]:
+    """Packed to voltages against the number of atoms, structures and ions."""
+    stages = []
+    sizes = np.array([len(structure) for structure in structures])
+    for low, high in ((1, 10), (11, 20), (21, 40), (41, 80), (81, 10**6)):
+        own = [s for s, n in zip(structures, sizes, strict=True) if low <= n <= high]
+        if len(own) >= 5:
+            name = f"{low} to {high} atoms" if high < 10**6 else f"{low} atoms or more"
+            stages.append(measure(name, partial(predict_columns, model, own), len(own), 2))
+    for count in (1, 10, 100):
+        some = structures[:count]
+        stages.append(
+            measure(f"{count} structures at once", partial(predict_columns, model, some), count, 3)
+        )
+    for ions in (1, 5, 10):
+        work = partial(predict_columns, model, structures, model.ions[:ions])
+        stages.append(measure(f"{ions} ions", work, len(structures), 2))
+    return stages
 
 
 def main() -> int:
@@ -113,11 +155,18 @@ def main() -> int:
     n = len(structures)
     sizes = np.array([len(structure) for structure in structures])
     packed = [structure.to_bytes() for structure in structures]
-    chunks = [
-        build_graphs([structures[i] for i in which], model.graph_spec)
-        for which in chunks_of_atoms(sizes, 1000)
-    ]
     few = structures[:: max(n // 60, 1)]
+    without = replace(model, graph_spec=SHARED)
+    chunks = [
+        merge_alike(build_graphs([structures[i] for i in which], model.graph_spec)).graphs
+        for which in chunks_of_atoms(sizes, ATOMS_PER_CHUNK["cpu"])
+    ]
+    vectors = [torch.from_numpy(model.folded(graphs)) for graphs in chunks]
+    graphs = build_graphs(structures, model.graph_spec)
+
+    def run_readout() -> None:
+        for part, own in zip(chunks, vectors, strict=True):
+            readout(model, part, own)
 
     stages = [
         measure("reference path, one ion", lambda: reference(few), len(few), 1),
@@ -129,18 +178,30 @@ def main() -> int:
             measure("content hash", lambda: [hash_again(s) for s in structures], n, 3),
             comparable=False,
         ),
+        measure("graph, 12 nearest", lambda: build_graphs(structures, NEAREST), n, 3),
+        measure("graph, shared places", lambda: build_graphs(structures, SHARED), n, 3),
         measure("insertion sites", lambda: insertion_sites(structures), n, 3),
-        measure("graph, sites included", lambda: build_graphs(structures, model.graph_spec), n, 3),
-        measure("network, all ions", lambda: run_network(model, chunks), n, 2),
-        measure(
-            "packed to voltages, all ions", lambda: predict_candidates(model, structures), n, 2
-        ),
+        measure("graph with sites", lambda: build_graphs(structures, model.graph_spec), n, 3),
+        replace(measure("alike nodes merged", lambda: merge_alike(graphs), n, 3), comparable=False),
+        measure("trunk", lambda: [model.folded(graphs) for graphs in chunks], n, 3),
+        measure("readout, all ions", run_readout, n, 2),
+        measure("packed to voltages, all ions", lambda: predict_columns(model, structures), n, 2),
+        measure("the same without sites", lambda: predict_columns(without, structures), n, 2),
     ]
+    hosts = len(predict_columns(model, structures).host_state)
+    costs = cost(model, structures)
     print(f"{what}: {sizes.mean():.1f} atoms on average, {arguments.threads} thread(s)")
     print(f"{'stage':<32}{'structures/s':>14}{'against reference':>20}")
     for stage in stages:
         ratio = f"{stage.rate / stages[0].rate:.1f}x" if stage.comparable else ""
         print(f"{stage.name:<32}{stage.rate:>14,.0f}{ratio:>20}")
+    print(f"\n{hosts / n:.2f} hosts a structure (one without each working ion that is in it)")
+    print(f"{'packed to voltages':<32}{'structures/s':>14}{'ms a structure':>20}")
+    for stage in costs:
+        print(f"{stage.name:<32}{stage.rate:>14,.0f}{1000 / stage.rate:>20.2f}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"peak memory {peak:,.0f} MiB")
+    stages += costs
     if arguments.csv:
         with arguments.csv.open("w", newline="") as file:
             writer = csv.writer(file)

@@ -171,3 +171,25 @@ def test_a_connection_from_the_environment_uses_the_same_code(store, monkeypatch
         assert other.database.name == store.database.name
         ingest_all(other, [candidate(5)])
     assert store.structures.count_documents({}) == 1
+
+
+def test_many_ids_are_found_by_one_pass_over_the_collection(store, monkeypatch) -> None:
+    from voltscreen.store import connection
+
+    store.structures.insert_many([{"_id": f"{k:03d}", "nsites": k} for k in range(40)])
+    wanted = [f"{k:03d}" for k in range(0, 60, 2)]
+    asked = list(connection.find_by_ids(store.structures, wanted, ("nsites",)))
+    monkeypatch.setattr(connection, "SCAN_FROM", 10)
+    read = list(connection.find_by_ids(store.structures, wanted, ("nsites",)))
+    assert sorted(row["nsites"] for row in read) == list(range(0, 40, 2))
+    assert sorted(read, key=lambda row: row["_id"]) == sorted(asked, key=lambda row: row["_id"])
+
+
+def test_rows_that_are_there_already_are_named_and_kept(store) -> None:
+    from voltscreen.store.connection import insert_rows
+
+    assert insert_rows(store.structures, [{"_id": "a", "n": 1}]) == []
+    rows = [{"_id": key, "n": 2} for key in ("b", "a", "c")]
+    assert insert_rows(store.structures, rows) == ["a"]
+    found = {row["_id"]: row["n"] for row in store.structures.find()}
+    assert found == {"a": 1, "b": 2, "c": 2}

@@ -29,6 +29,8 @@ Row = dict[str, Any]
 IN_CHUNK = 100
 """Ids in one `$in`: the embedded server's time grows with the square of their number."""
 INSERT_CHUNK = 1000
+SCAN_FROM, SCAN_SHARE = 5_000, 0.3
+"""Ids, and their share of the collection, from which on the whole collection is read instead."""
 HEARTBEAT_PATIENCE = 120.0
 """Seconds."""
 _DUPLICATE_KEY = 11000
@@ -207,8 +209,16 @@ def find_by_ids(
     ids: Iterable[str],
     projection: Sequence[str] | None = None,
 ) -> Iterator[Row]:
-    """Documents of these `_id`s, those that exist, in chunks that every server answers fast."""
+    """Documents of these `_id`s, those that exist, in chunks that every server answers fast.
+
+    Where they are much of a large collection, as for a campaign over all that there is, one pass
+    over it takes a fifth of the time.
+    """
     wanted = list(ids)
+    if len(wanted) > SCAN_FROM and SCAN_SHARE * collection.estimated_document_count() < len(wanted):
+        members = set(wanted)
+        yield from (row for row in collection.find({}, projection) if row["_id"] in members)
+        return
     for start in range(0, len(wanted), IN_CHUNK):
         chunk = wanted[start : start + IN_CHUNK]
         yield from collection.find({"_id": {"$in": chunk}}, projection)
@@ -220,13 +230,21 @@ def insert_new(collection: Collection[Row], documents: Iterable[Document]) -> in
     Raises:
         pymongo.errors.BulkWriteError: a document is refused for another reason.
     """
-    inserted = 0
     rows = [document.to_mongo() for document in documents]
+    return len(rows) - len(insert_rows(collection, rows))
+
+
+def insert_rows(collection: Collection[Row], rows: Sequence[Row]) -> list[Any]:
+    """Insert those whose `_id` is new, leave the others as they are; the `_id`s of the others.
+
+    Raises:
+        pymongo.errors.BulkWriteError: a document is refused for another reason.
+    """
+    known = []
     for start in range(0, len(rows), INSERT_CHUNK):
         chunk = rows[start : start + INSERT_CHUNK]
         try:
             collection.insert_many(chunk, ordered=False)
-            inserted += len(chunk)
         except BulkWriteError as error:
             details = error.details or {}
             problems = details.get("writeErrors", [])
@@ -234,5 +252,5 @@ def insert_new(collection: Collection[Row], documents: Iterable[Document]) -> in
                 problem.get("code") != _DUPLICATE_KEY for problem in problems
             ):
                 raise
-            inserted += int(details.get("nInserted", 0))
-    return inserted
+            known += [chunk[int(problem["index"])]["_id"] for problem in problems]
+    return known

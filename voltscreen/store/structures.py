@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from pymongo import UpdateOne
 
 from voltscreen.errors import QueryError, StructureError
-from voltscreen.store.connection import IN_CHUNK, Row, Store, find_by_ids, insert_new
+from voltscreen.store.connection import IN_CHUNK, Row, Store, find_by_ids, insert_rows
 from voltscreen.store.documents import (
     MeasuredVoltage,
     SourceEntry,
@@ -54,22 +55,43 @@ def ingest(store: Store, items: Iterable[Candidate | Refused]) -> Iterator[Inges
         One report for every `FLUSH` items or fewer.
     """
     iterator = iter(items)
-    while chunk := list(islice(iterator, FLUSH)):
-        yield _ingest_chunk(store, chunk)
+    with ThreadPoolExecutor(1, "ingest") as writer:
+        # While the database writes a chunk the next one is read.
+        writing: Future[Ingested] | None = None
+        while chunk := list(islice(iterator, FLUSH)):
+            by_id = _by_id(chunk)
+            if writing:
+                yield writing.result()
+            writing = writer.submit(_ingest_grouped, store, by_id)
+        if writing:
+            yield writing.result()
+
+
+_Groups = dict[str, list[Candidate | Refused]]
+
+
+def _by_id(items: Iterable[Candidate | Refused]) -> _Groups:
+    by_id: _Groups = {}
+    for item in items:
+        by_id.setdefault(structure_id(item), []).append(item)
+    return by_id
 
 
 def _ingest_chunk(store: Store, items: list[Candidate | Refused]) -> Ingested:
-    by_id: dict[str, list[Candidate | Refused]] = {}
-    for item in items:
-        by_id.setdefault(structure_id(item), []).append(item)
+    return _ingest_grouped(store, _by_id(items))
+
+
+def _ingest_grouped(store: Store, by_id: _Groups) -> Ingested:
+    rows = [_document(key, group).to_mongo() for key, group in by_id.items()]
+    # Most of a source is new when it is read: what is not, the database says on inserting.
+    there = insert_rows(store.structures, rows)
+    new = len(rows) - len(there)
     known = {
         row["_id"]: row
         for row in find_by_ids(
-            store.structures, by_id, ("sources", "label", "properties", "measured")
+            store.structures, there, ("sources", "label", "properties", "measured")
         )
     }
-    fresh = [_document(key, group) for key, group in by_id.items() if key not in known]
-    new = insert_new(store.structures, fresh)
     updates = [
         update
         for key, row in known.items()
