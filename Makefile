@@ -23,7 +23,7 @@ screen: install
 test: install
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# Rebuild the shipped model from the labelled electrodes and the stored insertion labels. A stopped
+# Rebuild the shipped models from the labelled electrodes and the stored insertion labels. A stopped
 # run goes on where it was.
 # Without DATA the electrodes come from the Materials Project (MP_API_KEY), and the pre-trained trunks
 # are those of the repository.
@@ -34,7 +34,8 @@ TRAIN_ON = $(if $(wildcard $(DATA)),--data $(DATA) --save-pretrained $(PRETRAINE
 train: install
 	test -e $(DATA) || $(BIN)/voltscreen model dataset --from-mp --output $(MP_DATA)
 	$(BIN)/voltscreen model train --name default $(TRAIN_ON) --labels training --workers 2 \
-		--output voltscreen/model/weights/default.safetensors
+		--output voltscreen/model/shipped/default.safetensors \
+		--single voltscreen/model/shipped/single.safetensors
 
 lint: install
 	$(BIN)/ruff check .

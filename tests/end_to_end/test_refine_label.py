@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from tests.potentials.helpers import METALS, layered_host, lonely_atom, with_ions
+from voltscreen.campaign.reconcile import reconcile
 from voltscreen.potentials.labelling import read_labels
 from voltscreen.structures import PackedStructure
 
@@ -142,3 +143,40 @@ def test_a_table_of_labels_is_the_list_of_its_hosts_and_ions(run, pool, tmp_path
     again = run(*options, "--hosts", tmp_path / "labels.parquet", "--output", second)
     assert again.returncode == 0, again.stderr
     assert read_labels(second).equals(read_labels(first))
+
+
+@pytest.mark.timeout(600)
+def test_labels_as_fireworks_are_each_made_once_through_kill_9(
+    run, pool, tmp_path, launchpad
+) -> None:
+    """A worker dies with a batch in hand; the next one does what is left, and no label again."""
+    folder = tmp_path / "labels"
+    options = ["--parquet", pool, "--limit", HOSTS, *IONS, "--batch", 1, "--device", "cpu"]
+    submit = ["refine", "label", *options, "--output", folder, "--submit"]
+    first = run(*submit)
+    assert first.returncode == 0, first.stderr
+    assert f"{HOSTS} hosts in {HOSTS} batches: 0 have labels, 0 have a Firework, {HOSTS} were" in (
+        first.stderr
+    )
+    assert f"0 have labels, {HOSTS} have a Firework, 0 were submitted" in run(*submit).stderr
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "voltscreen", "worker", "--quiet"], stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 240
+    while not list(folder.glob("labels-*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("labels-*.parquet")}
+    assert 0 < len(before) < HOSTS
+
+    # The Firework that died with its worker is found lost; its batches, too, are done here.
+    reconcile(launchpad)
+    assert run("worker").returncode == 0
+    found = read_labels(folder)
+    assert found["host_id"].to_pylist() == [f"mp-{metal}" for metal in METALS]
+    assert all(len(ions) == 2 for ions in found["ions"].to_pylist())
+    for name, time_written in before.items():
+        assert (folder / name).stat().st_mtime_ns == time_written
+    assert f"{HOSTS} have labels, 0 have a Firework, 0 were submitted" in run(*submit).stderr

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.model.helpers import random_crystal, small_model
+from tests.model.helpers import random_crystal, small_model, two_branch_model
 from voltscreen.errors import ModelError
+from voltscreen.graph import INSERTION
 from voltscreen.model import (
     available_models,
     load_model,
@@ -17,19 +18,22 @@ from voltscreen.model import (
     predict_candidates,
     read_card,
     save_model,
+    whole_file,
 )
 from voltscreen.model.element_table import build_element_table, read_element_table
 from voltscreen.model.paper_checkpoint import import_checkpoint
 
 
-@pytest.mark.parametrize("trained", [True, False])
-def test_a_saved_model_is_the_same_model(tmp_path, trained) -> None:
-    model = small_model(trained=trained)
-    save_model(model, tmp_path / "m.safetensors")
-    again = load_model(str(tmp_path / "m.safetensors"))
+@pytest.mark.parametrize(
+    "make", [small_model, lambda: small_model(trained=False), two_branch_model]
+)
+def test_a_saved_model_is_the_same_model(tmp_path, make) -> None:
+    model = make()
+    save_model(model, tmp_path / "small.safetensors")
+    again = load_model(str(tmp_path / "small.safetensors"))
     assert again.id == model.id
     assert again.card == model.card
-    assert read_card(str(tmp_path / "m.safetensors")) == (model.id, model.card)
+    assert read_card(str(tmp_path / "small.safetensors")) == (model.id, model.card)
     crystals = [random_crystal(seed) for seed in range(3)]
     for old, new in zip(
         predict_candidates(model, crystals), predict_candidates(again, crystals), strict=True
@@ -37,6 +41,29 @@ def test_a_saved_model_is_the_same_model(tmp_path, trained) -> None:
         assert new.ions["Mg"].voltage == old.ions["Mg"].voltage
         assert new.ions["Mg"].out_of_domain == old.ions["Mg"].out_of_domain
         np.testing.assert_array_equal(new.ions["Mg"].additive, old.ions["Mg"].additive)
+
+
+def test_a_renamed_file_gives_the_model_its_new_name(tmp_path) -> None:
+    save_model(small_model(), tmp_path / "small.safetensors")
+    (tmp_path / "small.safetensors").rename(tmp_path / "other.safetensors")
+    model = load_model(str(tmp_path / "other.safetensors"))
+    assert (model.name, model.card.name, model.id) == ("other", "other", small_model().id)
+
+
+def test_a_file_borrows_what_another_holds_and_is_whole_without_it_when_asked(tmp_path) -> None:
+    single, both = small_model(spec=INSERTION), two_branch_model()
+    first, second = tmp_path / "single.safetensors", tmp_path / "both.safetensors"
+    save_model(single, first)
+    save_model(both, second, first)
+    assert second.stat().st_size < len(model_to_bytes(both)) - 300_000
+    assert load_model(str(second)).id == both.id
+    whole = whole_file(str(second))
+    first.unlink()
+    with pytest.raises(ModelError, match=r"needs the model file single\.safetensors beside it"):
+        load_model(str(second))
+    assert model_from_bytes(whole, "x").id == both.id
+    second.write_bytes(whole)
+    assert whole_file(str(second)) == whole
 
 
 def test_the_id_depends_on_weights_and_element_table() -> None:

@@ -8,7 +8,13 @@ import torch
 from pymatgen.core import Lattice, Structure
 from torch.nn import functional
 
-from tests.model.helpers import IONS, random_crystal, small_model
+from tests.model.helpers import (
+    IONS,
+    random_crystal,
+    random_process,
+    small_model,
+    two_branch_model,
+)
 from voltscreen.graph import (
     INSERTION,
     NEAREST,
@@ -22,6 +28,7 @@ from voltscreen.graph import (
 from voltscreen.model import predict_candidates
 from voltscreen.model.folded import FoldedTrunk
 from voltscreen.model.heads import IonHeads
+from voltscreen.model.process import KERNELS
 from voltscreen.model.trunk import GatedConvolution, GraphTensors, Trunk, mean_pool
 from voltscreen.structures import PackedStructure
 
@@ -175,19 +182,22 @@ def test_isolated_atom_gives_a_finite_vector_without_messages() -> None:
     assert torch.isfinite(model.trunk(graph)).all()
 
 
-def test_conditioned_shares_are_integrated_gradients_of_the_readout() -> None:
+@pytest.mark.parametrize("kind", ["conditioned", *KERNELS])
+def test_shares_are_integrated_gradients_of_the_readout(kind: str) -> None:
     """Atom by atom against autograd along the same line, with many more nodes."""
     model = small_model(spec=INSERTION)
     crystals = [random_crystal(seed, n, (3, 8, 25)) for seed, n in enumerate((4, 9))]
     graph = GraphTensors.from_batch(build_graphs(crystals, INSERTION), CPU)
     readout, baseline = model.readout, torch.from_numpy(model.baseline)
+    if kind in KERNELS:
+        readout = random_process(kernel=kind)
     nodes = model.trunk(graph).double()
     pooled = readout.pool(nodes, graph)
     voltages = readout.voltages(pooled, graph)
     everything = torch.ones_like(voltages, dtype=torch.bool)
     shares = readout.shares(nodes, pooled, voltages, graph, baseline, everything)
     mean_gradient = torch.zeros(len(IONS), *pooled.shape).double()
-    steps = 400
+    steps = 100
     for k in range(steps):
         point = (baseline + (k + 0.5) / steps * (pooled - baseline)).requires_grad_()
         for x in range(len(IONS)):
@@ -209,8 +219,65 @@ def test_conditioned_shares_are_integrated_gradients_of_the_readout() -> None:
     torch.testing.assert_close(mean + shares.site, voltages, atol=1e-9, rtol=0)
 
 
-def test_the_size_of_the_cell_does_not_enter_the_voltage() -> None:
-    model = small_model(spec=INSERTION)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_process_says_what_its_formula_says(kernel) -> None:
+    """Row by row, in the words of the module."""
+    process = random_process(kernel=kernel)
+    rng = np.random.default_rng(5)
+    pooled, shares = rng.uniform(0, 1, process.n_pooled), rng.uniform(0, 0.3, (3, 1, 2))
+    found = process.of_hosts(torch.from_numpy(pooled[None]), torch.from_numpy(shares))[:, 0]
+    z = (pooled - process.center.numpy()) * process.factor.numpy()
+
+    def code(own):
+        whole = np.array([1.0, *(own * process.shares_weight.numpy())])
+        return whole / np.linalg.norm(whole)
+
+    for x in range(3):
+        total = float(process.constant[x])
+        for row, amount in enumerate(process.amounts.numpy()):
+            host = process.hosts[process.host_of_row[row]].numpy() * process.step.numpy()
+            likeness = float(KERNELS[kernel].of(torch.tensor(np.linalg.norm(z - host))))
+            codes = code(shares[x, 0]) @ code(process.shares_of_row[row].numpy())
+            ions = float(process.between_ions[x, int(process.ion_of_row[row])])
+            total += amount * ions * likeness * codes
+        assert float(found[x]) == pytest.approx(total, abs=1e-9)
+
+
+def test_two_branches_are_the_mean_of_both_in_voltages_and_local_voltages() -> None:
+    model = two_branch_model()
+    crystals = [random_crystal(seed, n, (3, 8, 25)) for seed, n in enumerate((4, 9))]
+    graph = GraphTensors.from_batch(build_graphs(crystals, INSERTION), CPU)
+    nodes = model.trunk(graph).double()
+    pooled, baseline = model.readout.pool(nodes, graph), torch.from_numpy(model.baseline)
+    voltages = model.readout.voltages(pooled, graph)
+    everything = torch.ones_like(voltages, dtype=torch.bool)
+    shares = model.readout.shares(nodes, pooled, voltages, graph, baseline, everything)
+    volts, atoms, sites = 0.0, 0.0, 0.0
+    for trunk, part, p0 in zip(
+        model.trunk.trunks, model.readout.parts, baseline.chunk(2), strict=True
+    ):
+        own = trunk(graph).double()
+        p = part.pool(own, graph)
+        v = part.voltages(p, graph)
+        of_part = part.shares(own, p, v, graph, p0, everything)
+        volts, atoms, sites = volts + v / 2, atoms + of_part.atoms / 2, sites + of_part.site / 2
+    torch.testing.assert_close(voltages, volts)
+    torch.testing.assert_close(shares.atoms, atoms)
+    torch.testing.assert_close(shares.site, sites)
+    for index, prediction in enumerate(predict_candidates(model, crystals)):
+        for ion in IONS[1:]:
+            found = prediction.ions[ion]
+            assert found.linear.shape == found.additive.shape == (len(crystals[index]),)
+            assert found.voltage == pytest.approx(
+                found.additive.astype(float).mean() + found.site, abs=1e-6
+            )
+            assert found.lo90 < found.voltage < found.hi90
+            assert 0 <= found.out_of_domain <= 100
+
+
+@pytest.mark.parametrize("make", [lambda: small_model(spec=INSERTION), two_branch_model])
+def test_the_size_of_the_cell_does_not_enter_the_voltage(make) -> None:
+    model = make()
     crystal = random_crystal(3, 7, (3, 8, 25)).to_pymatgen()
     twice = PackedStructure.from_pymatgen(crystal.make_supercell([2, 1, 1], in_place=False))
     once = PackedStructure.from_pymatgen(crystal)
@@ -219,8 +286,9 @@ def test_the_size_of_the_cell_does_not_enter_the_voltage() -> None:
         assert abs(one.ions[ion].voltage - two.ions[ion].voltage) < 1e-5
 
 
-def test_shares_that_are_not_wanted_change_no_other() -> None:
-    model = small_model(spec=INSERTION)
+@pytest.mark.parametrize("make", [lambda: small_model(spec=INSERTION), two_branch_model])
+def test_shares_that_are_not_wanted_change_no_other(make) -> None:
+    model = make()
     crystals = [random_crystal(seed, 6, (3, 8, 25)) for seed in range(3)]
     graph = GraphTensors.from_batch(build_graphs(crystals, INSERTION), CPU)
     readout, baseline = model.readout, torch.from_numpy(model.baseline)

@@ -25,6 +25,7 @@ from voltscreen.train.distill import (
 )
 from voltscreen.train.heads import HeadOptions, fit_head
 from voltscreen.train.parts import Options, PartKey, Step, make_parts, pretrained
+from voltscreen.train.process import ProcessOptions, Rows, fit_process
 from voltscreen.train.recipe import MODEL_RECIPE, TrainingRun, rerun_out_of_fold, train_model
 from voltscreen.train.training_hosts import TrainingHosts
 from voltscreen.train.trunk import TrunkOptions, pooled_features, train_trunk
@@ -87,16 +88,17 @@ def quick_ladder():
 @pytest.fixture(scope="module")
 def trained(run, quick_ladder):
     seen: list[Step] = []
-    model, store = train_model(run, "tiny", "command", seen.append)
-    return model, store, seen
+    return train_model(run, "tiny", "command", seen.append), seen
 
 
 def test_a_trained_model_predicts_and_its_card_says_how_well(run, trained) -> None:
-    model, store, seen = trained
+    done, seen = trained
+    model, store = done.model, done.out_of_fold
     assert {
         "pretrained.strange.all.0",
         "pretrained.strange.all.1",
         "distilled.grouped.0.0",
+        "process.grouped.0.0",
         "paper.random.1.0",
     } <= {step.part for step in seen if not step.epoch}
     assert {(step.epoch, step.epochs) for step in seen if step.part == "distilled.grouped.0.0"} == {
@@ -113,6 +115,8 @@ def test_a_trained_model_predicts_and_its_card_says_how_well(run, trained) -> No
         assert np.isfinite(pooled[name, "random"].mae)
         assert store.descriptions[name]
     assert model.card.data.rows == dict.fromkeys(ION_SYMBOLS, N_HOSTS)
+    assert done.single.card.own_recipe == "distilled"
+    assert done.single.card.data == model.card.data
     found = predict_candidates(model, run.data.hosts[:3], host_state=HostState.AS_GIVEN)
     for prediction in found:
         for ion in ION_SYMBOLS:
@@ -123,9 +127,10 @@ def test_a_trained_model_predicts_and_its_card_says_how_well(run, trained) -> No
 
 def test_a_second_run_finds_every_part_and_gives_the_same_model(run, trained) -> None:
     seen: list[Step] = []
-    again, _ = train_model(run, "tiny", "command", seen.append)
+    again = train_model(run, "tiny", "command", seen.append)
     assert seen == []
-    assert again.id == trained[0].id
+    assert again.model.id == trained[0].model.id
+    assert again.single.id == trained[0].single.id
 
 
 def test_a_missing_part_alone_is_made_again_and_comes_out_the_same(run, trained) -> None:
@@ -154,7 +159,7 @@ def test_test_rows_leave_no_trace_in_the_parts_that_predict_them(run, trained, t
         hosts=replace(run.hosts, targets=replace(run.hosts.targets, insertion=values)),
         folder=tmp_path,
     )
-    for name in ("distilled", "paper", "pooled-ions-site"):
+    for name in ("distilled", "process", "paper", "pooled-ions-site"):
         key = PartKey(name, "grouped", 0)
         make_parts(other.workshop(), [key], 1)
         expected = run.workshop().read(key).voltages
@@ -178,6 +183,37 @@ def test_the_frozen_trunk_is_byte_equal_after_fitting_heads(run) -> None:
     assert pooled_features(trunk, graphs).tobytes() == pooled.tobytes()
     for key, value in trunk.state_dict().items():
         assert value.numpy().tobytes() == before[key].numpy().tobytes(), key
+
+
+def test_the_frozen_trunk_of_the_model_is_byte_equal_to_the_pretrained_one(run, trained) -> None:
+    start = run.workshop().read(pretrained(0)).state
+    frozen = trained[0].model.trunk.trunks[1].state_dict()
+    assert any("running_var" in name for name in frozen)
+    for name, value in frozen.items():
+        assert value.numpy().tobytes() == start[f"trunk.{name}"].numpy().tobytes(), name
+
+
+def test_a_process_follows_its_rows_and_says_each_without_itself() -> None:
+    rng = np.random.default_rng(0)
+    pooled = rng.normal(size=(60, 195))
+    host, ion = np.tile(np.arange(60), 2), np.repeat([0, 5], 60)
+    voltage = 2 + pooled[host, 0] + 0.5 * (ion == 5)
+    rows = Rows(host, ion, voltage, np.array([f"g{h % 20}" for h in host]))
+    shares = np.zeros((60, len(ION_SYMBOLS), 2))
+    options = ProcessOptions(rows=120, steps=25)
+    process, alone = fit_process(pooled, shares, torch.nn.Linear(64, 64), rows, options)
+    said = process.of_hosts(torch.from_numpy(pooled), torch.from_numpy(shares).transpose(0, 1))
+    assert np.corrcoef(said.numpy()[ion, host], voltage)[0, 1] > 0.99
+    # Without a row, by its formula and by leaving it out; what it learned stays as it was.
+    kept = rows.of(np.arange(1, len(rows)))
+    learned = ProcessOptions(rows=120, steps=0, kernels=("exponential",))
+    _, without_first = fit_process(pooled, shares, torch.nn.Linear(64, 64), rows, learned)
+    less, _ = fit_process(pooled, shares, torch.nn.Linear(64, 64), kept, learned)
+    first = less.of_hosts(
+        torch.from_numpy(pooled[:1]), torch.from_numpy(shares[:1]).transpose(0, 1)
+    )
+    assert float(first[0, 0]) == pytest.approx(without_first[0], abs=0.02)
+    assert np.abs(alone - voltage).mean() < np.abs(voltage - voltage.mean()).mean()
 
 
 def test_pretraining_learns_what_finetuning_starts_from(run) -> None:
@@ -217,8 +253,8 @@ def test_a_head_follows_a_linear_target_and_stops_where_inner_folds_say() -> Non
 
 def test_rerun_reproduces_the_stored_predictions(run, trained) -> None:
     again = rerun_out_of_fold(run)
-    for name in (MODEL_RECIPE, "boosting", "blend"):
+    for name in (MODEL_RECIPE, "distilled", "boosting", "blend"):
         np.testing.assert_array_equal(
             again.get(name, "grouped", run.data).prediction,
-            trained[1].get(name, "grouped", run.data).prediction,
+            trained[0].out_of_fold.get(name, "grouped", run.data).prediction,
         )

@@ -6,11 +6,13 @@ Ids alone travel through their specs; arrays stay in the collections.
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fireworks import FiretaskBase, FWAction
 from fireworks.utilities.fw_utilities import explicit_serialize
 
+from voltscreen.campaign.label import work_labels
 from voltscreen.campaign.plan import ingest_campaign, plan_campaign
 from voltscreen.campaign.predict import model_cache, predict_batch
 from voltscreen.campaign.rank import rank_campaign
@@ -172,6 +174,15 @@ class SubstituteTask(FiretaskBase):  # type: ignore[misc]
             return FWAction(
                 additions=substitute_firework(campaign.id, ion, generation + 1, following)
             )
+
+
+@explicit_serialize
+class LabelTask(FiretaskBase):  # type: ignore[misc]
+    """Label batches of a folder of `voltscreen refine label --submit`."""
+
+    def run_task(self, fw_spec: dict[str, Any]) -> None:
+        """Spec: labels (absolute path of the folder), batches (numbers)."""
+        work_labels(Path(fw_spec["labels"]), fw_spec["batches"], _potential())
 
 
 @lru_cache(maxsize=1)

@@ -35,6 +35,11 @@ LIMIT = typer.Option("--limit", min=1, help="Only so many hosts, the first.")
 IONS = typer.Option("--ions", help="Working ions, e.g. Li,Mg. Default: all ten.")
 BATCH = typer.Option("--batch", min=1, help="Hosts in a file; a crash loses one file's.")
 WORKERS = typer.Option("--workers", min=1, help="Processes.")
+SUBMIT = typer.Option(
+    "--submit",
+    help="Make Fireworks of the batches instead, for `voltscreen worker` on any machine that "
+    "sees the folder and the database.",
+)
 DEVICE = typer.Option("--device", help="auto, cpu, cuda or cuda:N. Default: as in the settings.")
 
 
@@ -131,6 +136,7 @@ def label(
     batch: Annotated[int, BATCH] = 64,
     workers: Annotated[int, WORKERS] = 1,
     device: Annotated[str | None, DEVICE] = None,
+    submit: Annotated[bool, SUBMIT] = False,
 ) -> None:
     """Compute the insertion energies of working ions in many hosts' largest voids with CHGNet.
 
@@ -146,7 +152,7 @@ def label(
     choice = IonChoice(parse_ions(ions or []), ions_per_host, seed)
     _label(
         lambda: insertion_jobs(parquet, hosts, limit, choice, relaxed=relaxed), hosts or parquet,
-        output, batch, workers, device,
+        output, batch, workers, device, submit=submit,
     )  # fmt: skip
 
 
@@ -167,6 +173,7 @@ def voltage(
     batch: Annotated[int, BATCH] = 64,
     workers: Annotated[int, WORKERS] = 1,
     device: Annotated[str | None, DEVICE] = None,
+    submit: Annotated[bool, SUBMIT] = False,
 ) -> None:
     """Compute topotactic voltages with CHGNet: structures against themselves without their ions.
 
@@ -180,7 +187,7 @@ def voltage(
     wanted = parse_ions(ions or [])
     _label(
         lambda: topotactic_jobs(parquet, hosts, limit, wanted), hosts or parquet, output, batch,
-        workers, device,
+        workers, device, submit=submit,
     )  # fmt: skip
 
 
@@ -273,8 +280,10 @@ def _label(
     batch: int,
     workers: int,
     device: str | None,
+    *,
+    submit: bool,
 ) -> None:
-    """Compute what `find` finds in a source, and say how it went."""
+    """Compute what `find` finds in a source and say how it went, or submit it."""
     from tqdm import tqdm
 
     from voltscreen.errors import VoltscreenError
@@ -290,6 +299,9 @@ def _label(
         reason = f": {found.refused[0]}" if found.refused else ""
         raise VoltscreenError(f"{source} gives no host to label{reason}")
     folder = open_folder(output, found.jobs, potential, batch)
+    if submit:
+        _submit(folder, found)
+        return
     before, _ = _count(folder)
     started = time.monotonic()
     hosts = folder.manifest.hosts
@@ -302,6 +314,26 @@ def _label(
     seconds = time.monotonic() - started
     labels, errors = _count(folder)
     _summarize(found, folder, labels, (labels - before) / seconds, errors)
+
+
+def _submit(folder: LabelFolder, found: FoundJobs[Any]) -> None:
+    """Fireworks for what has neither labels nor a Firework."""
+    import contextlib
+
+    from voltscreen.campaign.label import submit_labels
+    from voltscreen.campaign.launchpad import open_launchpad
+    from voltscreen.store import connect
+
+    with connect(), contextlib.closing(open_launchpad()) as launchpad:
+        batches = submit_labels(launchpad, folder, found.jobs)
+    waiting = len(folder.open_batches())
+    say(
+        f"{folder.manifest.hosts} hosts in {folder.n_batches} batches: "
+        f"{folder.n_batches - waiting} have labels, {waiting - len(batches)} have a Firework, "
+        f"{len(batches)} were submitted. Work them: {program()} worker"
+    )
+    for reason, count in Counter(reason.partition(":")[0] for reason in found.refused).items():
+        say(f"Left out: {count} hosts, {reason}")
 
 
 def _count(folder: LabelFolder) -> tuple[int, list[str]]:

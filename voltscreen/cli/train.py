@@ -43,9 +43,17 @@ def train(
     output: Annotated[
         Path | None, typer.Option("--output", help="File to write instead of the user's models.")
     ] = None,
+    single: Annotated[
+        Path | None,
+        typer.Option(
+            "--single",
+            help="Write the model of one network, too: half the cost. What both files would hold "
+            "stands in this one alone; keep them side by side.",
+        ),
+    ] = None,
     workers: WorkersOption = 2,
 ) -> None:
-    """Pre-train, fine-tune, evaluate on every split, write the model with its card.
+    """Pre-train, fine-tune, fit the process, evaluate on every split, write model and card.
 
     Finished parts are kept under the voltscreen home: a stopped run goes on where it was. Beside
     the model stand its out-of-fold predictions, for `model evaluate`.
@@ -60,9 +68,15 @@ def train(
     run = training_run(data, labels, pool, pretrained, workers)
     say(f"{len(run.data)} electrodes on {len(run.data.hosts)} hosts; {_start(run)}")
     with PartsBar() as bar:
-        model, out_of_fold = train_model(run, name, progress=bar.update)
-    save_model(model, path)
-    out_of_fold.write(store_path(path))
+        trained = train_model(run, name, progress=bar.update)
+    model = trained.model
+    if single is not None:
+        save_model(trained.single, single)
+        first = trained.single.card.own_recipe
+        others = trained.out_of_fold.of_recipe(first, without=(model.card.own_recipe,))
+        others.write(store_path(single))
+    save_model(model, path, single)
+    trained.out_of_fold.write(store_path(path), store_path(single) if single else None)
     if save_pretrained is not None:
         write_pretrained(run, save_pretrained)
     print_evaluation(report_of(model.card), model.card.own_recipe)

@@ -13,7 +13,13 @@ from voltscreen.model.card import ModelCard
 from voltscreen.model.catalog import available_models, model_path, read_card
 
 if TYPE_CHECKING:
-    from voltscreen.model.files import load_model, model_from_bytes, model_to_bytes, save_model
+    from voltscreen.model.files import (
+        load_model,
+        model_from_bytes,
+        model_to_bytes,
+        save_model,
+        whole_file,
+    )
     from voltscreen.model.predictor import (
         CandidatePrediction,
         IonPrediction,
@@ -38,10 +44,11 @@ __all__ = [
     "predict_columns",
     "read_card",
     "save_model",
+    "whole_file",
 ]
 
 _MODULES = {
-    "files": ("load_model", "model_from_bytes", "model_to_bytes", "save_model"),
+    "files": ("load_model", "model_from_bytes", "model_to_bytes", "save_model", "whole_file"),
     "predictor": (
         "CandidatePrediction",
         "IonPrediction",

@@ -26,7 +26,7 @@ def read_card(name_or_path: str) -> tuple[str, ModelCard]:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
         refuse_other_format(header, str(path))
-        return header["id"], ModelCard.model_validate_json(header["card"])
+        return header["id"], named(ModelCard.model_validate_json(header["card"]), path)
     except (OSError, SafetensorError, KeyError, ValidationError) as error:
         raise ModelError(f"{path} is not a voltscreen model or is damaged: {error}") from None
 
@@ -43,6 +43,11 @@ def refuse_other_format(header: dict[str, str], origin: str) -> None:
             f"{origin} is not a model of this version of voltscreen (format {found!r}, expected "
             f"{FORMAT!r}): use the voltscreen that made it, or train or import it anew"
         )
+
+
+def named(card: ModelCard, path: Path) -> ModelCard:
+    """The card of a model's file: a file that was renamed is known by its new name."""
+    return card.model_copy(update={"name": path.stem})
 
 
 def model_path(name_or_path: str) -> Path:
@@ -67,7 +72,7 @@ def model_path(name_or_path: str) -> Path:
 
 def available_models() -> dict[str, Path]:
     """Files of the shipped and the user's models by name."""
-    with resources.as_file(resources.files("voltscreen.model") / "weights") as shipped:
+    with resources.as_file(resources.files("voltscreen.model") / "shipped") as shipped:
         folders = (shipped, user_models())
     return {path.stem: path for folder in folders for path in sorted(folder.glob(f"*{SUFFIX}"))}
 

@@ -1,4 +1,4 @@
-"""The ion-conditioned readout: one pooled vector a host, and a head that is told the ion.
+"""Readouts of one pooled vector a host, and the one whose head is told the ion.
 
 Index letters: n nodes, b structures, p pooled features, x ions, h hidden.
 """
@@ -35,43 +35,24 @@ _TYPICAL_CLEARANCE = 1.8  # angstrom
 _TYPICAL_DISTANCE = 1.9
 
 
-class IonConditionedReadout(Readout):
-    """Node vectors to the voltage of every ion.
+class HostReadout(Readout):
+    """A readout of one vector a host, from which every ion's voltage follows.
 
     Pooled: the mean of the atoms' vectors (64), the mean of softplus(U v_i + c) (64), the mean
     vector of the insertion sites by their weights (64), and the host's volume an atom, clearance
-    and distance of its sites. The head sees these, a learned vector and six descriptors of the
-    ion, and the context: the share of the ion and of other working ions among the atoms, and the
-    size of the cell. The size matters for the insertion energy of one ion a cell alone; for the
-    voltage it is set to that of `TYPICAL_ATOMS`.
-
-    Only the head knows the ion, so one trunk pass serves them all. Every pooled feature but the
-    sites' is a mean over atoms, so that the voltage can be told apart atom by atom.
-
-    mean, scale: (x, targets): the targets in their units are mean + scale * output.
+    and distance of its sites. Every pooled feature but the sites' is a mean over atoms, so that
+    the voltage can be told apart atom by atom.
     """
 
-    descriptors: Tensor
     ion_numbers: Tensor
-    mean: Tensor
-    scale: Tensor
 
     def __init__(self, ions: tuple[str, ...]) -> None:
         super().__init__()
         self.n_pooled = 3 * N_FEATURES + N_SCALARS
         self.widen = nn.Linear(N_FEATURES, N_FEATURES)
-        self.ion = nn.Parameter(0.3 * torch.randn(len(ions), N_ION_VECTOR))
-        self.register_buffer("descriptors", _descriptors(ions), persistent=False)
         self.register_buffer(
             "ion_numbers", torch.tensor([WORKING_IONS[i].atomic_number for i in ions]), False
         )
-        n_ion = N_ION_VECTOR + self.descriptors.shape[1]
-        self.fc1 = nn.Linear(self.n_pooled + n_ion + N_CONTEXT, N_HIDDEN)
-        self.fc2 = nn.Linear(N_HIDDEN, N_HIDDEN_2)
-        self.out = nn.Linear(N_HIDDEN_2, len(TARGETS))
-        self.dropout = nn.Dropout(0.1)
-        self.register_buffer("mean", torch.zeros(len(ions), len(TARGETS)))
-        self.register_buffer("scale", torch.ones(len(ions), len(TARGETS)))
 
     def atom_features(self, nodes: Tensor) -> Tensor:
         """(n, 128): what is averaged over the atoms, of (n, 64)."""
@@ -115,6 +96,65 @@ class IonConditionedReadout(Readout):
         size = 0.5 * torch.log(graph.n_atoms / TYPICAL_ATOMS)
         return torch.stack((shares, shares.sum(0) - shares, size.expand_as(shares)), dim=2)
 
+    def apart(
+        self,
+        nodes: Tensor,
+        pooled: Tensor,
+        voltages: Tensor,
+        graph: GraphTensors,
+        baseline: Tensor,
+        gradient: Tensor,
+        start: Tensor,
+        wanted: Tensor,
+    ) -> Shares:
+        """By atom V(p0) and the atom's own features and its part of the volume; the rest by site.
+
+        V(p0) is that of the mean host with the composition of this one: how much of the ion is
+        left in the host is known to the readout, and no atom's own.
+
+        Args:
+            gradient: (x, b, p) mean gradient on the line from the baseline; start: (x, b) V(p0);
+                wanted: (x, b) bool, as in `shares`.
+        """
+        n_atom_features = 2 * N_FEATURES
+        volume = 3 * N_FEATURES
+        change = gradient * (pooled - baseline)
+        atoms = ~graph.is_site
+        owner = graph.structure_of_node[atoms]
+        features = self._atom_features(nodes[atoms].float()) - baseline[:n_atom_features].float()
+        local = by_atom(features, gradient[:, :, :n_atom_features], owner, wanted)
+        local = local + (start + change[:, :, volume])[:, owner]
+        site = change[:, :, n_atom_features:volume].sum(2) + change[:, :, volume + 1 :].sum(2)
+        return share_evenly(local, site, voltages, graph)
+
+
+class IonConditionedReadout(HostReadout):
+    """A head of two layers that is told the ion.
+
+    The head sees the pooled vector, a learned vector and six descriptors of the ion, and the
+    context: the share of the ion and of other working ions among the atoms, and the size of the
+    cell. The size matters for the insertion energy of one ion a cell alone; for the voltage it is
+    set to that of `TYPICAL_ATOMS`. Only the head knows the ion, so one trunk pass serves them all.
+
+    mean, scale: (x, targets): the targets in their units are mean + scale * output.
+    """
+
+    descriptors: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, ions: tuple[str, ...]) -> None:
+        super().__init__(ions)
+        self.ion = nn.Parameter(0.3 * torch.randn(len(ions), N_ION_VECTOR))
+        self.register_buffer("descriptors", ion_descriptors(ions), persistent=False)
+        n_ion = N_ION_VECTOR + self.descriptors.shape[1]
+        self.fc1 = nn.Linear(self.n_pooled + n_ion + N_CONTEXT, N_HIDDEN)
+        self.fc2 = nn.Linear(N_HIDDEN, N_HIDDEN_2)
+        self.out = nn.Linear(N_HIDDEN_2, len(TARGETS))
+        self.dropout = nn.Dropout(0.1)
+        self.register_buffer("mean", torch.zeros(len(ions), len(TARGETS)))
+        self.register_buffer("scale", torch.ones(len(ions), len(TARGETS)))
+
     def forward(self, pooled: Tensor, ion: Tensor, context: Tensor) -> Tensor:
         """(r, targets) standardised, of rows: pooled (r, p), ion (r,) int64, context (r, 3)."""
         inputs = torch.cat((pooled, self.ion[ion], self.descriptors[ion], context), dim=1)
@@ -137,11 +177,7 @@ class IonConditionedReadout(Readout):
         baseline: Tensor,
         wanted: Tensor,
     ) -> Shares:
-        """By atom V(p0) and the atom's own features and its part of the volume; the rest by site.
-
-        V(p0) is that of the mean host with the composition of this one: how much of the ion is
-        left in the host is known to the head, and no atom's own.
-        """
+        """See `HostReadout.apart`."""
         start, from_ion = self._of_host(baseline[None]), self._of_ion(graph)
         ion, host = torch.nonzero(wanted, as_tuple=True)
         slope = self._mean_slope(
@@ -149,16 +185,8 @@ class IonConditionedReadout(Readout):
         )
         gradient = slope.new_zeros(*wanted.shape, self.n_pooled)
         gradient[ion, host] = slope @ self.fc1.weight[:, : self.n_pooled].float()
-        n_atom_features = 2 * N_FEATURES
-        volume = 3 * N_FEATURES
-        change = gradient * (pooled - baseline)
-        atoms = ~graph.is_site
-        owner = graph.structure_of_node[atoms]
-        features = self._atom_features(nodes[atoms].float()) - baseline[:n_atom_features].float()
-        local = by_atom(features, gradient[:, :, :n_atom_features], owner, wanted)
-        local = local + (self._voltage(start + from_ion) + change[:, :, volume])[:, owner]
-        site = change[:, :, n_atom_features:volume].sum(2) + change[:, :, volume + 1 :].sum(2)
-        return share_evenly(local, site, voltages, graph)
+        first = self._voltage(start + from_ion)
+        return self.apart(nodes, pooled, voltages, graph, baseline, gradient, first, wanted)
 
     def _of_host(self, pooled: Tensor) -> Tensor:
         """(b, h): what the pooled features give to the first hidden layer."""
@@ -205,7 +233,7 @@ def _silu_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     return value, torch.addcmul(gate + value, gate, value, value=-1.0)
 
 
-def _descriptors(ions: tuple[str, ...]) -> Tensor:
+def ion_descriptors(ions: tuple[str, ...]) -> Tensor:
     """(x, 6): charge, radius, charge/radius, potential, electronegativity, log of atomic number.
 
     Standardised over the ten working ions, whatever `ions` are.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +14,56 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from voltscreen.errors import ModelError
 from voltscreen.graph import GRAPH_SPECS
+from voltscreen.model.branches import MeanReadout, Trunks
 from voltscreen.model.card import ModelCard
-from voltscreen.model.catalog import FORMAT, model_path, refuse_other_format
+from voltscreen.model.catalog import FORMAT, model_path, named, refuse_other_format
 from voltscreen.model.conditioned import IonConditionedReadout
 from voltscreen.model.element_table import ElementTable
 from voltscreen.model.heads import IonHeads
 from voltscreen.model.local_voltage import LinearLocal
+from voltscreen.model.process import ProcessReadout
 from voltscreen.model.readout import Readout
 from voltscreen.model.trunk import Trunk
 from voltscreen.model.uncertainty import Domain, Intervals
 from voltscreen.model.voltage_model import VoltageModel
 
-_READOUTS: dict[str, Callable[[tuple[str, ...]], Readout]] = {
-    "ion-heads": lambda ions: IonHeads(len(ions)),
-    "ion-conditioned": IonConditionedReadout,
+_BORROWED = "borrowed"
+"""In the header: tensors that another model's file holds, and the name of that file."""
+
+
+def _process(ions: tuple[str, ...], tensors: dict[str, Tensor]) -> ProcessReadout:
+    return ProcessReadout(ions, len(tensors["hosts"]), len(tensors["host_of_row"]))
+
+
+_READOUTS: dict[str, Callable[[tuple[str, ...], dict[str, Tensor]], Readout]] = {
+    "ion-heads": lambda ions, _: IonHeads(len(ions)),
+    "ion-conditioned": lambda ions, _: IonConditionedReadout(ions),
+    "process": _process,
+}
+_NAMES: dict[type[nn.Module], str] = {
+    IonHeads: "ion-heads",
+    IonConditionedReadout: "ion-conditioned",
+    ProcessReadout: "process",
 }
 
 
 def _name_of(readout: Readout) -> str:
-    return "ion-heads" if isinstance(readout, IonHeads) else "ion-conditioned"
+    """That of the readout; of several side by side, theirs joined by plus signs."""
+    if isinstance(readout, MeanReadout):
+        return "+".join(_NAMES[type(part)] for part in readout.parts)
+    return _NAMES[type(readout)]
 
 
-def model_to_bytes(model: VoltageModel) -> bytes:
-    """The model as the content of a `.safetensors` file."""
+def model_to_bytes(model: VoltageModel, lender: Path | None = None) -> bytes:
+    """The model as the content of a `.safetensors` file.
+
+    Args:
+        lender: a model's file in the same folder: tensors that it holds, too, are left out.
+    """
     header = {
         "format": FORMAT,
         "id": model.id,
@@ -49,11 +73,28 @@ def model_to_bytes(model: VoltageModel) -> bytes:
         "edge_norm": json.dumps(model.trunk.edge_norm),
         "card": model.card.model_dump_json(),
     }
-    return bytes(save(model.tensors(), metadata=header))
+    tensors = model.tensors()
+    if lender is not None:
+        lent = {_content(tensor): name for name, tensor in load(lender.read_bytes()).items()}
+        borrowed = {
+            name: lent[content]
+            for name, tensor in tensors.items()
+            if (content := _content(tensor)) in lent
+        }
+        header[_BORROWED] = json.dumps({"file": lender.name, "tensors": borrowed})
+        tensors = {name: t for name, t in tensors.items() if name not in borrowed}
+    return bytes(save(tensors, metadata=header))
 
 
-def model_from_bytes(data: bytes, origin: str) -> VoltageModel:
+def _content(tensor: Tensor) -> tuple[str, tuple[int, ...], bytes]:
+    return str(tensor.dtype), tuple(tensor.shape), tensor.numpy().tobytes()
+
+
+def model_from_bytes(data: bytes, origin: str, folder: Path | None = None) -> VoltageModel:
     """The inverse of `model_to_bytes`; `origin` names the data in errors.
+
+    Args:
+        folder: where the file lies from which it borrows tensors, if it does.
 
     Raises:
         ModelError: damaged, of another format, or its content does not match its id.
@@ -61,7 +102,10 @@ def model_from_bytes(data: bytes, origin: str) -> VoltageModel:
     try:
         header = _header(data)
         refuse_other_format(header, origin)
-        model = _assemble(header, load(data))
+        tensors = load(data)
+        if _BORROWED in header:
+            tensors |= _borrowed(json.loads(header[_BORROWED]), origin, folder)
+        model = _assemble(header, tensors)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ModelError(f"{origin} is not a voltscreen model or is damaged: {error}") from None
     if model.id != header["id"]:
@@ -72,6 +116,15 @@ def model_from_bytes(data: bytes, origin: str) -> VoltageModel:
     return model
 
 
+def _borrowed(wanted: dict[str, Any], origin: str, folder: Path | None) -> dict[str, Tensor]:
+    """Tensors of the lender's file, under the borrower's names."""
+    path = (folder or Path()) / wanted["file"]
+    if not path.exists():
+        raise ModelError(f"{origin} needs the model file {wanted['file']} beside it")
+    lent = load(path.read_bytes())
+    return {name: lent[other] for name, other in wanted["tensors"].items()}
+
+
 def load_model(name_or_path: str) -> VoltageModel:
     """A model by name (`default`, or one that was imported or trained) or by file.
 
@@ -80,16 +133,24 @@ def load_model(name_or_path: str) -> VoltageModel:
     """
     path = model_path(name_or_path)
     try:
-        return model_from_bytes(path.read_bytes(), str(path))
+        model = model_from_bytes(path.read_bytes(), str(path), path.parent)
+        return replace(model, name=path.stem, card=named(model.card, path))
     except OSError as error:
         raise ModelError(f"cannot read the model file {path}: {error.strerror}") from None
 
 
-def save_model(model: VoltageModel, path: Path) -> None:
-    """Write a model file; a reader never sees half of it."""
+def whole_file(name_or_path: str) -> bytes:
+    """The content of a model's file, with what it borrows from another one."""
+    path = model_path(name_or_path)
+    data = path.read_bytes()
+    return model_to_bytes(load_model(str(path))) if _BORROWED in _header(data) else data
+
+
+def save_model(model: VoltageModel, path: Path, lender: Path | None = None) -> None:
+    """Write a model file; a reader never sees half of it. `lender`: see `model_to_bytes`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.part")
-    partial.write_bytes(model_to_bytes(model))
+    partial.write_bytes(model_to_bytes(model, lender))
     partial.replace(path)
 
 
@@ -113,10 +174,18 @@ def _assemble(header: dict[str, str], tensors: dict[str, Tensor]) -> VoltageMode
     ions: tuple[str, ...] = tuple(json.loads(header["ions"]))
     graph_spec = GRAPH_SPECS[header["graph_spec"]]
     features = torch.from_numpy(arrays["element_table.features"])
-    trunk = Trunk(features, graph_spec, edge_norm=json.loads(header["edge_norm"]))
+    kinds, edge_norm = header["readout"].split("+"), json.loads(header["edge_norm"])
+    trunks = [Trunk(features, graph_spec, edge_norm=edge_norm) for _ in kinds]
+    trunk = trunks[0] if len(kinds) == 1 else Trunks(trunks)
     trunk.load_state_dict(_part(tensors, "trunk."))
-    readout = _READOUTS[header["readout"]](ions).double()
-    readout.load_state_dict(_part(tensors, "readout."))
+    state = _part(tensors, "readout.")
+    if len(kinds) == 1:
+        readout = _READOUTS[kinds[0]](ions, state)
+    else:
+        parts = [_READOUTS[k](ions, _part(state, f"parts.{i}.")) for i, k in enumerate(kinds)]
+        readout = MeanReadout(parts)
+    readout = readout.double()
+    readout.load_state_dict(state)
     return VoltageModel(
         name=json.loads(header["card"])["name"],
         ions=ions,
@@ -127,7 +196,7 @@ def _assemble(header: dict[str, str], tensors: dict[str, Tensor]) -> VoltageMode
         baseline=arrays["baseline"],
         linear=_linear(arrays),
         intervals=_intervals(arrays),
-        domain=_domain(arrays),
+        domain=_domain(arrays, readout),
         card=ModelCard.model_validate_json(header["card"]),
     )
 
@@ -148,8 +217,10 @@ def _intervals(arrays: dict[str, NDArray[Any]]) -> Intervals | None:
     return Intervals(**found) if found else None
 
 
-def _domain(arrays: dict[str, NDArray[Any]]) -> Domain | None:
+def _domain(arrays: dict[str, NDArray[Any]], readout: Readout) -> Domain | None:
     found = _below("domain.", arrays)
+    if found and readout.training_hosts is not None:
+        found["hosts"] = readout.training_hosts
     return Domain.from_arrays(found) if found else None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from voltscreen.model.readout_kernels import products_by_owner
@@ -35,6 +36,11 @@ class Readout(nn.Module, ABC):
     """
 
     n_pooled: int
+
+    @property
+    def training_hosts(self) -> NDArray[np.float32] | None:
+        """(h, p') features of training hosts that the readout keeps for itself, if it does."""
+        return None
 
     @abstractmethod
     def pool(self, nodes: Tensor, graph: GraphTensors) -> Tensor:

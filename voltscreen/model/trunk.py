@@ -168,9 +168,19 @@ class Trunk(nn.Module):
             for _ in range(N_CONVOLUTIONS)
         )
 
+    @property
+    def n_features(self) -> int:
+        """Numbers in the vector of a node."""
+        return N_FEATURES
+
+    def elements(self, atomic_numbers: Tensor) -> Tensor:
+        """(k, 64): the embedding of elements (k,), before any convolution."""
+        vectors: Tensor = self.embedding(self.element_features[atomic_numbers])
+        return vectors
+
     def forward(self, graph: GraphTensors) -> Tensor:
         """(n, 64): the vector of every node after the last convolution."""
-        nodes: Tensor = self.embedding(self.element_features[graph.atomic_numbers])
+        nodes = self.elements(graph.atomic_numbers)
         if self.site is not None:
             nodes = torch.where(graph.is_site[:, None], self.site, nodes)
         edges = None if self._fused(nodes) else self._gaussians(graph)

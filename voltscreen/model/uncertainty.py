@@ -91,8 +91,9 @@ def conformal_half_width(errors: NDArray[np.float64], coverage: float) -> float:
 class Neighborhood:
     """The training hosts in feature space, and how well the model does among them.
 
-    center, spread: (p,) float64, mean and standard deviation of the pooled features of all
-    training hosts; hosts: (h, p) float32, standardised by them; trained_on: (ions, h) bool;
+    center, spread: (p,) float64, of those pooled features that tell hosts apart, the last p of
+    the model's; hosts: (h, p) float32, the training hosts less center by spread; trained_on:
+    (ions, h) bool;
     roughness: (ions, h) float32, log of the standard deviation of the labels (V) of the ion at
     the host and those nearest to it; misfit: (h,) float32, log of the mean absolute difference
     (V) between the host's labels and what the model says of it.
@@ -109,7 +110,7 @@ class Neighborhood:
         """(3, ions, b): log of the mean distance of pooled features (b, p) to the nearest
         training hosts of each ion, then the mean roughness and misfit there.
         """
-        points = ((pooled - self.center) / self.spread).astype(np.float32)
+        points = ((pooled[:, -len(self.center) :] - self.center) / self.spread).astype(np.float32)
         return self._signs(*nearest_hosts(points, self.hosts, self.trained_on, N_NEAREST))
 
     @cached_property
@@ -137,21 +138,24 @@ class Neighborhood:
 
 
 def find_neighborhood(
-    pooled: NDArray[np.float64], labels: NDArray[np.float64], voltages: NDArray[np.float64]
+    pooled: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    voltages: NDArray[np.float64],
+    metric: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> Neighborhood:
     """The neighbourhood of training hosts.
 
     Args:
         pooled: (h, p) features. labels: (ions, h), volt, NaN where a host has none for an ion;
         an ion with fewer than two takes the labels of all. voltages: (ions, h), volt, what the
-        model says.
+        model says. metric: center and spread (p,); by default mean and standard deviation.
     """
     missed = np.abs(labels - voltages)
     known = np.isfinite(labels)
     rare = known.sum(axis=1) < 2
     labels = np.where(rare[:, None], np.nanmean(labels, axis=0), labels)
     known = np.isfinite(labels)
-    center, spread = pooled.mean(axis=0), np.maximum(pooled.std(axis=0), 1e-9)
+    center, spread = metric or (pooled.mean(axis=0), np.maximum(pooled.std(axis=0), 1e-9))
     hosts = ((pooled - center) / spread).astype(np.float32)
     which, _ = nearest_hosts(hosts, hosts, known, N_NEAREST)
     own = np.where(which >= 0, labels[np.arange(len(labels))[:, None, None], which], np.nan)

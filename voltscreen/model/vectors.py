@@ -18,22 +18,22 @@ from voltscreen.structures import PackedStructure
 def element_vectors(
     model: VoltageModel, atomic_numbers: NDArray[np.integer]
 ) -> NDArray[np.float64]:
-    """(k, 64): the trunk's embedding of these elements, before any convolution."""
+    """(k, f): the trunk's embedding of these elements, before any convolution."""
     with torch.inference_mode():
         rows = torch.as_tensor(np.asarray(atomic_numbers, dtype=np.int64), device=model.device)
-        vectors = model.trunk.embedding(model.trunk.element_features[rows])
+        vectors = model.trunk.elements(rows)
     found: NDArray[np.float64] = vectors.double().cpu().numpy()
     return found
 
 
 def atom_vectors(model: VoltageModel, hosts: Sequence[PackedStructure]) -> NDArray[np.float32]:
-    """(n_atoms, 64): the last convolution's vectors of all atoms, one host after another.
+    """(n_atoms, f): the last convolution's vectors of all atoms, one host after another.
 
     Args:
         hosts: checked ones (finite, with volume and without overlaps).
     """
     sizes = np.array([len(host) for host in hosts], dtype=np.int64)
-    parts = [np.zeros((0, model.trunk.embedding.out_features), np.float32)]
+    parts = [np.zeros((0, model.trunk.n_features), np.float32)]
     for which in chunks_of_atoms(sizes, ATOMS_PER_CHUNK[model.device.type]):
         graphs = build_graphs([hosts[i] for i in which], model.graph_spec)
         with torch.inference_mode():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from voltscreen.graph import GraphSpec
+from voltscreen.graph import GraphBatch, GraphSpec
+from voltscreen.model.branches import Trunks
 from voltscreen.model.card import ModelCard
 from voltscreen.model.element_table import ElementTable
 from voltscreen.model.folded import FoldedTrunk
@@ -27,7 +29,8 @@ class VoltageModel:
 
     name: what people call it. ions: in the order of every (ions, ...) array.
     graph_spec: rules of the graphs it was trained on. table: node features.
-    trunk: float32, evaluation mode. readout: float64.
+    trunk: float32, evaluation mode; two side by side where the readout is a mean of two.
+    readout: float64.
     baseline: (p,) float64, pooled vector from which `additive` local voltages count.
     linear, intervals, domain: None for a model that came without training data.
     """
@@ -36,7 +39,7 @@ class VoltageModel:
     ions: tuple[str, ...]
     graph_spec: GraphSpec
     table: ElementTable
-    trunk: Trunk
+    trunk: Trunk | Trunks
     readout: Readout
     baseline: NDArray[np.float64]
     linear: LinearLocal | None
@@ -50,9 +53,13 @@ class VoltageModel:
         return next(self.trunk.parameters()).device
 
     @cached_property
-    def folded(self) -> FoldedTrunk:
+    def folded(self) -> Callable[[GraphBatch], NDArray[np.float32]]:
         """The trunk made ready for inference on the CPU."""
-        return FoldedTrunk(self.trunk, self.graph_spec)
+        trunks = self.trunk.each if isinstance(self.trunk, Trunks) else [self.trunk]
+        parts = [FoldedTrunk(trunk, self.graph_spec) for trunk in trunks]
+        if len(parts) == 1:
+            return parts[0]
+        return lambda graphs: np.hstack([part(graphs) for part in parts])
 
     def to(self, device: torch.device) -> VoltageModel:
         """Move trunk and readout to a device, in place; returns the model itself."""
@@ -74,6 +81,9 @@ class VoltageModel:
             arrays |= {f"intervals.{k}": v for k, v in self.intervals.arrays().items()}
         if self.domain:
             arrays |= {f"domain.{k}": v for k, v in self.domain.arrays().items()}
+            if self.readout.training_hosts is not None:
+                # The readout has them, and finer.
+                del arrays["domain.hosts"]
         tensors = {key: torch.from_numpy(np.ascontiguousarray(a)) for key, a in arrays.items()}
         for part, module in (("trunk", self.trunk), ("readout", self.readout)):
             for key, value in module.state_dict().items():

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LabelFolder",
     "Manifest",
+    "label_batch",
     "label_batches",
     "merge_labels",
     "open_folder",
@@ -184,10 +185,18 @@ def label_batches(
         finished: called with the number of hosts of every batch that was labelled here.
     """
     for batch in _claimed(folder):
-        rows = [job.row(potential) for job in folder.jobs_of(batch, jobs)]
-        write_labels(table_of(rows, LabelKind(folder.manifest.kind)), folder.part(batch))
+        count = label_batch(potential, jobs, folder, batch)
         folder.give_back(batch)
-        finished(len(rows))
+        finished(count)
+
+
+def label_batch(
+    potential: ChgnetPotential, jobs: Sequence[Job], folder: LabelFolder, batch: int
+) -> int:
+    """Compute the labels of one batch and write its file; the number of its hosts."""
+    rows = [job.row(potential) for job in folder.jobs_of(batch, jobs)]
+    write_labels(table_of(rows, LabelKind(folder.manifest.kind)), folder.part(batch))
+    return len(rows)
 
 
 def _claimed(folder: LabelFolder) -> Iterator[int]:

@@ -149,7 +149,7 @@ def finetune(
     rng = np.random.default_rng(options.seed)
     network = Network(table, graphs.spec)
     host, ion, voltage = rows
-    center, clipped = _centers(ion, voltage, options.clip)
+    center, clipped = centers(ion, voltage, options.clip)
     if start is not None:
         network.load_state_dict(start.state_dict())
         with torch.no_grad():
@@ -371,10 +371,12 @@ def _batches(
         yield order[begin : begin + size]
 
 
-def _centers(
+def centers(
     ion: NDArray[np.int64], voltage: NDArray[np.float64], clip: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(x,) median by ion (that of all rows for an ion without any), and clipped voltages."""
+    """(x,) median by ion (that of all rows for an ion without any), and (r,) voltages, those
+    beyond `clip` robust standard deviations from it pulled to there; volt.
+    """
     center = np.full(len(ION_SYMBOLS), np.median(voltage))
     clipped = voltage.copy()
     for x in np.unique(ion):

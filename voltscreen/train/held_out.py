@@ -32,17 +32,24 @@ N_IONS = len(ION_SYMBOLS)
 def neighborhood_of(
     data: LabelledElectrodes, rows: NDArray[np.int64], fitted: Fitted
 ) -> Neighborhood:
-    """That of the hosts of these rows, by a network that was fitted to them."""
+    """That of the hosts of these rows, by what was fitted to them.
+
+    A process keeps the metric of its kernel, a network that of its features' spread.
+    """
     hosts, place = np.unique(data.host_of_row[rows], return_inverse=True)
     labels = np.full((N_IONS, len(hosts)), np.nan)
     labels[ion_index(data)[rows], place] = data.voltage[rows]
     voltages = fitted.voltages[hosts].T.astype(np.float64)
-    return find_neighborhood(fitted.pooled[hosts].astype(np.float64), labels, voltages)
+    state = fitted.state or {}
+    metric = None
+    if "factor" in state:
+        metric = state["center"].numpy().copy(), 1.0 / state["factor"].numpy()
+    return find_neighborhood(fitted.pooled[hosts].astype(np.float64), labels, voltages, metric)
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOutFold:
-    """What a network says of the rows that its fold tests; k rows on t hosts.
+    """What a model says of the rows that its fold tests; k rows on t hosts.
 
     rows: (k,). ion, host: (k,) indices of each row's ion, and of its host among the t.
     predicted: (k,) volt. signs: (3, ions, t) in the neighbourhood of the training hosts.
@@ -56,17 +63,29 @@ class HeldOutFold:
     signs: Array
 
     @classmethod
-    def of(cls, data: LabelledElectrodes, split: Split, fold: int, network: Fitted) -> HeldOutFold:
-        """Of a fold's network."""
+    def of(
+        cls,
+        data: LabelledElectrodes,
+        split: Split,
+        fold: int,
+        fitted: Fitted,
+        beside: Array | None = None,
+    ) -> HeldOutFold:
+        """Of a fold's network or process.
+
+        beside: (r,) volt, held-out predictions of another one: the model is the mean of both, and
+        its neighbourhood that of `fitted`.
+        """
         rows = split.test_rows(fold)
         ion = ion_index(data)[rows]
         tested, host = np.unique(data.host_of_row[rows], return_inverse=True)
-        neighborhood = neighborhood_of(data, split.train_rows(fold), network)
+        neighborhood = neighborhood_of(data, split.train_rows(fold), fitted)
+        predicted = fitted.voltages[tested[host], ion].astype(np.float64)
         return cls(
             rows, ion, host,
-            predicted=network.voltages[tested[host], ion].astype(np.float64),
+            predicted=predicted if beside is None else 0.5 * (predicted + beside[rows]),
             neighborhood=neighborhood,
-            signs=neighborhood.signs(network.pooled[tested].astype(np.float64)),
+            signs=neighborhood.signs(fitted.pooled[tested].astype(np.float64)),
         )  # fmt: skip
 
     @property

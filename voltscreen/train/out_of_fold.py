@@ -1,13 +1,14 @@
 """The store of out-of-fold predictions: what each recipe said of rows that it had not seen.
 
 One small Parquet file beside the model's weights. It holds predictions and no labels: these come
-from the data folder, and the store refuses data other than those it was made from.
+from the data folder, and the store refuses data other than those it was made from. Of two models
+of one training the second one's file leaves out what stands in the first one's.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -26,7 +27,11 @@ SUFFIX = ".out_of_fold.parquet"
 OPTIONAL = ("lo80", "hi80", "lo90", "hi90", "out_of_domain")
 VALUES = ("prediction", *OPTIONAL)
 MAX_FOLD = 127
+DIGITS = 4
+"""Decimals of a volt, or of a percentile, that are kept."""
 _METADATA_KEY = b"voltscreen"
+_REST = "rest"
+"""In the metadata: the file in the same folder that holds the other rungs."""
 
 
 def store_path(model: Path) -> Path:
@@ -91,6 +96,11 @@ class OutOfFold:
         """Names of the recipes, in the order they were added."""
         return tuple(dict.fromkeys(recipe for recipe, _ in self._rungs))
 
+    @property
+    def rungs(self) -> tuple[tuple[str, str], ...]:
+        """Recipe and split of all that there is, in the order it was added."""
+        return tuple(self._rungs)
+
     def splits(self, recipe: str) -> tuple[str, ...]:
         """The splits that a recipe has predictions for, in the order they were added."""
         return tuple(split for name, split in self._rungs if name == recipe)
@@ -134,7 +144,7 @@ class OutOfFold:
         self._rungs[recipe, split] = _Rung(
             np.asarray(row_id, dtype=np.str_),
             fold.astype(np.int8),
-            np.stack(columns, axis=1).astype(np.float32),
+            np.stack(columns, axis=1).round(DIGITS).astype(np.float32),
         )
 
     def get(self, recipe: str, split: str, data: LabelledElectrodes) -> HeldOut:
@@ -176,13 +186,25 @@ class OutOfFold:
                 "they were made from with --data, or recompute them with --rerun"
             )
 
-    def write(self, path: Path) -> None:
-        """Write the store; a file that is there is replaced when the new one is complete."""
+    def of_recipe(self, recipe: str, *, without: Sequence[str] = ()) -> OutOfFold:
+        """The same predictions for a model by another recipe, without those of some."""
+        store = OutOfFold(self.data_sha256, recipe)
+        store._rungs = {key: rung for key, rung in self._rungs.items() if key[0] not in without}
+        store.descriptions = {name: self.descriptions.get(name, "") for name in store.recipes}
+        return store
+
+    def write(self, path: Path, rest: Path | None = None) -> None:
+        """Write the store; a file that is there is replaced when the new one is complete.
+
+        Args:
+            rest: a store in the same folder: what it holds is left out.
+        """
         import pyarrow.parquet as pq
 
+        held = OutOfFold.read(rest).rungs if rest else ()
         partial = path.with_name(path.name + ".part")
         pq.write_table(
-            self._table(),
+            self._table({key: r for key, r in self._rungs.items() if key not in held}, rest),
             partial,
             compression="zstd",
             compression_level=19,
@@ -205,11 +227,14 @@ class OutOfFold:
             table = pq.read_table(path)
             metadata = json.loads(table.schema.metadata[_METADATA_KEY])
             store = cls(metadata["data_sha256"], metadata["model_recipe"])
+            if _REST in metadata:
+                store = cls.read(path.parent / metadata[_REST])
+                store.model_recipe = metadata["model_recipe"]
             store.version = metadata["version"]
             for recipe, description in metadata["recipes"].items():
                 store.describe(recipe, description)
             for (recipe, split), rung in _rungs(table):
-                store._rungs[recipe, split] = rung
+                store._rungs[recipe, split] = rung  # noqa: SLF001 - of this class
         except FileNotFoundError:
             raise FileFormatError(
                 f"there are no out-of-fold predictions at {path}: the model was made without "
@@ -221,13 +246,13 @@ class OutOfFold:
             ) from None
         return store
 
-    def _table(self) -> pa.Table:
-        """All rungs in long form, a row a (recipe, split, row)."""
+    def _table(self, kept: dict[tuple[str, str], _Rung], rest: Path | None) -> pa.Table:
+        """These rungs in long form, a row a (recipe, split, row)."""
         import pyarrow as pa
 
-        lengths = [len(rung.row_id) for rung in self._rungs.values()]
-        names = np.array(list(self._rungs), dtype=object).reshape(-1, 2)
-        rungs = list(self._rungs.values())
+        lengths = [len(rung.row_id) for rung in kept.values()]
+        names = np.array(list(kept), dtype=object).reshape(-1, 2)
+        rungs = list(kept.values())
         columns: dict[str, Any] = {
             "recipe": pa.array(np.repeat(names[:, 0], lengths), pa.string()).dictionary_encode(),
             "split": pa.array(np.repeat(names[:, 1], lengths), pa.string()).dictionary_encode(),
@@ -241,7 +266,7 @@ class OutOfFold:
             "version": self.version,
             "model_recipe": self.model_recipe,
             "recipes": self.descriptions,
-        }
+        } | ({_REST: rest.name} if rest else {})
         return pa.table(columns).replace_schema_metadata({_METADATA_KEY: json.dumps(metadata)})
 
 

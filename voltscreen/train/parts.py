@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from voltscreen.graph import INSERTION, NEAREST, SHARED, GraphBatch, GraphSpec, build_graphs
 from voltscreen.ions import ION_SYMBOLS
 from voltscreen.model.element_table import ElementTable, build_element_table
+from voltscreen.structures import PackedStructure
 from voltscreen.train.baselines import BASELINES, Features
 from voltscreen.train.dataset import LabelledElectrodes
 from voltscreen.train.distill import (
@@ -37,6 +38,7 @@ from voltscreen.train.distill import (
 from voltscreen.train.frozen import FROZEN
 from voltscreen.train.heads import HeadOptions, fit_head, stack_heads
 from voltscreen.train.pretrained import Pretrained
+from voltscreen.train.process import ProcessOptions, Rows, fit_process
 from voltscreen.train.splits import Split
 from voltscreen.train.training_hosts import TrainingHosts
 from voltscreen.train.trunk import TrunkOptions, pooled_features, train_trunk
@@ -78,6 +80,7 @@ class Options:
     scratch: FinetuneOptions = field(default_factory=lambda: FinetuneOptions(epochs=40))
     paper_trunk: TrunkOptions = field(default_factory=TrunkOptions)
     paper_head: HeadOptions = field(default_factory=HeadOptions)
+    process: ProcessOptions = field(default_factory=ProcessOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +115,8 @@ def pretrained(seed: int) -> PartKey:
 class Fitted:
     """What a part leaves behind, h labelled hosts.
 
-    voltages: (h, x) float32, volt. pooled: (h, p) float32. state: weights, None for the paper's
-    recipe.
+    voltages: (h, x) float32, volt; of a process, that of a training row without the row itself.
+    pooled: (h, p) float32. state: weights, None for the paper's recipe.
     """
 
     voltages: NDArray[np.float32]
@@ -215,7 +218,7 @@ def make_parts(
 
 def _start_of(key: PartKey) -> PartKey | None:
     """The part that this one starts from."""
-    needs = key.recipe == "distilled" or key.recipe in FROZEN
+    needs = key.recipe in {"distilled", "process"} or key.recipe in FROZEN
     return pretrained(key.seed) if needs else None
 
 
@@ -313,6 +316,36 @@ def _distilled(worker: _Worker, key: PartKey) -> Fitted:
     return _fitted(_finetuned(worker, key, start, graphs, options, shop.hosts.targets), graphs)
 
 
+def _process(worker: _Worker, key: PartKey) -> Fitted:
+    """The Gaussian process on the frozen trunk of the first pre-training."""
+    shop, data, options = worker.shop, worker.shop.data, worker.shop.options.process
+    start = shop.read(pretrained(key.seed))
+    network = Network(worker.table, INSERTION)
+    network.load_state_dict(start.state or {})
+    which = shop.training_rows(key)
+    rows = Rows(
+        data.host_of_row[which], ion_index(data)[which], data.voltage[which], data.group[which]
+    )
+    shares = working_ion_shares(data.hosts)
+    pooled = start.pooled.astype(np.float64)
+    readout, alone = fit_process(
+        pooled, shares, network.readout.widen, rows, options,
+        worker.report(key, len(options.kernels)),
+    )  # fmt: skip
+    voltages = readout.of_hosts(torch.from_numpy(pooled), torch.from_numpy(shares).transpose(0, 1))
+    said = voltages.T.float().numpy().copy()
+    said[rows.host, rows.ion] = alone
+    return Fitted(said, start.pooled, readout.state_dict())
+
+
+def working_ion_shares(hosts: Sequence[PackedStructure]) -> NDArray[np.float64]:
+    """(h, x, 2): of each ion, its share of the atoms and that of the other working ions."""
+    own = np.array(
+        [[host.element_counts.get(ion, 0) / len(host) for ion in ION_SYMBOLS] for host in hosts]
+    )
+    return np.stack((own, own.sum(axis=1, keepdims=True) - own), axis=2)
+
+
 def _pooled_ions(worker: _Worker, key: PartKey) -> Fitted:
     graphs = worker.graphs_of(SHARED)
     return _fitted(_finetuned(worker, key, None, graphs, worker.shop.options.scratch), graphs)
@@ -402,6 +435,7 @@ def _fitted(network: Network, graphs: GraphBatch) -> Fitted:
 _RECIPES: dict[str, Callable[[_Worker, PartKey], Fitted]] = {
     "pretrained": _pretrained,
     "distilled": _distilled,
+    "process": _process,
     "pooled-ions": _pooled_ions,
     "pooled-ions-site": _pooled_ions_with_site,
     "paper": _paper,

@@ -22,7 +22,6 @@ from voltscreen.graph import INSERTION
 from voltscreen.ions import ION_SYMBOLS
 from voltscreen.model.card import ModelCard, TrainingData
 from voltscreen.model.element_table import build_element_table
-from voltscreen.model.local_voltage import LinearLocal, fit_linear_local
 from voltscreen.model.readout import QUADRATURE_NODES
 from voltscreen.model.trunk import N_FEATURES
 from voltscreen.model.uncertainty import Domain
@@ -49,16 +48,24 @@ from voltscreen.train.pretrained import Pretrained, save_pretrained
 from voltscreen.train.report import PAPER_RECIPE, build_report
 from voltscreen.train.splits import Split, ladder
 from voltscreen.train.training_hosts import TrainingHosts
+from voltscreen.train.two_branches import (
+    MODEL_RECIPE,
+    NETWORK_RECIPE,
+    PROCESS_RECIPE,
+    RIDGE,
+    add_two_branches,
+    fit_linear,
+    process_key,
+    with_process,
+)
 
-MODEL_RECIPE = "distilled"
+SINGLE = "single"
+"""Name of the model of one network."""
 SEEDS = (0, 1)
 """Fine-tunings of one pre-training, whose weights are averaged."""
 OTHER_SEED = 10
 """A fine-tuning of another pre-training, for an ensemble of two trunks."""
 MAIN_SPLITS = ("grouped", "random")
-RIDGE = 10.0
-"""On the centred pooled features, for `linear` local voltages: it keeps the spread of V_i over
-bootstrap samples near 0.2 V."""
 
 DESCRIPTIONS = {
     "pooled-ions": "one trunk trained on all ions at once, ion-conditioned head",
@@ -66,11 +73,14 @@ DESCRIPTIONS = {
     PAPER_RECIPE: "the paper's recipe: trunk on Li, frozen, the last two layers by ion",
     "distilled-1": "trunk pre-trained on a potential's insertion energies and topotactic voltages "
     "of pool hosts, then fine-tuned on all ions; one network",
-    MODEL_RECIPE: f"the same, weights averaged over {len(SEEDS)} fine-tunings: still one network "
+    NETWORK_RECIPE: f"the same, weights averaged over {len(SEEDS)} fine-tunings: still one network "
     "(on other splits than grouped and random one fine-tuning stands for them)",
-    "distilled-ensemble": "mean of the model's recipe and of the same from another pre-training: "
+    PROCESS_RECIPE: "one Gaussian process for all ions on the pooled features of the pre-trained "
+    "trunk, frozen",
+    MODEL_RECIPE: "mean of the two: the network and the process",
+    "distilled-ensemble": f"mean of {NETWORK_RECIPE} and of the same from another pre-training: "
     "two trunks, twice the cost",
-    "blend": "mean of the model's recipe and boosting",
+    "blend": f"mean of {NETWORK_RECIPE} and boosting",
     **{name: baseline.description for name, baseline in BASELINES.items()},
     **{name: frozen.description for name, frozen in FROZEN.items()},
 }
@@ -102,9 +112,20 @@ class TrainingRun:
         return Workshop(self.data, self.hosts, splits, self.options, folder, self.pretrained)
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training gives: the model, its first branch as a model of its own, what both and
+    every other recipe say of rows held out.
+    """
+
+    model: VoltageModel
+    single: VoltageModel
+    out_of_fold: OutOfFold
+
+
 def train_model(
     run: TrainingRun, name: str, command: str = COMMAND, progress: Progress = silent
-) -> tuple[VoltageModel, OutOfFold]:
+) -> Trained:
     """Train, evaluate on every rung of the ladder, and assemble the model with its card.
 
     Args:
@@ -112,10 +133,12 @@ def train_model(
         name: of the model. command: for the card.
     """
     shop = run.workshop()
-    finals = [PartKey(MODEL_RECIPE, "all", None, seed) for seed in SEEDS]
-    make_parts(shop, [*_keys(shop.splits), *finals], run.workers, progress)
+    finals = [PartKey(NETWORK_RECIPE, "all", None, seed) for seed in SEEDS]
+    keys = [*_keys(shop.splits), *finals, process_key("all", None)]
+    make_parts(shop, keys, run.workers, progress)
     out_of_fold = rerun_out_of_fold(run, progress)
-    return _assemble(shop, finals, out_of_fold, name, command), out_of_fold
+    single = _assemble(shop, finals, out_of_fold, SINGLE, command)
+    return Trained(with_process(single, shop, out_of_fold, name), single, out_of_fold)
 
 
 def rerun_out_of_fold(run: TrainingRun, progress: Progress = silent) -> OutOfFold:
@@ -123,11 +146,12 @@ def rerun_out_of_fold(run: TrainingRun, progress: Progress = silent) -> OutOfFol
     shop = run.workshop()
     make_parts(shop, list(_keys(shop.splits)), run.workers, progress)
     store = OutOfFold.of(run.data, MODEL_RECIPE)
-    _add_model(store, shop)
+    _add_network(store, shop)
     _add_other_networks(store, shop)
     for key in _row_keys(shop.splits):
         _add(store, key.recipe, run.data, shop.splits[key.split], shop.read_rows(key))
     _add_blend(store, shop)
+    add_two_branches(store, shop)
     for recipe in store.recipes:
         store.describe(recipe, DESCRIPTIONS[recipe])
     return store
@@ -147,11 +171,13 @@ def _keys(splits: dict[str, Split]) -> Iterator[PartKey]:
     every = {name: [(name, fold) for fold in folds_of(split)] for name, split in splits.items()}
     main = [place for name in MAIN_SPLITS for place in every.pop(name)]
     for seed in SEEDS:
-        yield from (PartKey(MODEL_RECIPE, *place, seed) for place in main)
+        yield from (PartKey(NETWORK_RECIPE, *place, seed) for place in main)
     for rung in every.values():
-        yield from (PartKey(MODEL_RECIPE, *place) for place in rung)
+        yield from (PartKey(NETWORK_RECIPE, *place) for place in rung)
+    yield from (process_key(*place) for place in main)
+    yield from (process_key(*place) for rung in every.values() for place in rung)
     yield from _row_keys(splits)
-    yield from (PartKey(MODEL_RECIPE, *place, OTHER_SEED) for place in main)
+    yield from (PartKey(NETWORK_RECIPE, *place, OTHER_SEED) for place in main)
     for recipe in (PAPER_RECIPE, "pooled-ions-site", "pooled-ions"):
         yield from (PartKey(recipe, *place) for place in main)
 
@@ -206,21 +232,21 @@ def _add_other_networks(store: OutOfFold, shop: Workshop) -> None:
 
         for recipe in (PAPER_RECIPE, "pooled-ions", "pooled-ions-site"):
             _add(store, recipe, shop.data, split, rows(recipe, 0))
-        _add(store, "distilled-1", shop.data, split, rows(MODEL_RECIPE, SEEDS[0]))
-        own = store.get(MODEL_RECIPE, name, shop.data).prediction
-        both = 0.5 * (own + rows(MODEL_RECIPE, OTHER_SEED))
+        _add(store, "distilled-1", shop.data, split, rows(NETWORK_RECIPE, SEEDS[0]))
+        own = store.get(NETWORK_RECIPE, name, shop.data).prediction
+        both = 0.5 * (own + rows(NETWORK_RECIPE, OTHER_SEED))
         _add(store, "distilled-ensemble", shop.data, split, both)
 
 
 def _add_blend(store: OutOfFold, shop: Workshop) -> None:
     for name in MAIN_SPLITS:
-        both = [store.get(recipe, name, shop.data) for recipe in (MODEL_RECIPE, "boosting")]
+        both = [store.get(recipe, name, shop.data) for recipe in (NETWORK_RECIPE, "boosting")]
         mean = 0.5 * (both[0].prediction + both[1].prediction)
         _add(store, "blend", shop.data, shop.splits[name], mean)
 
 
-def _add_model(store: OutOfFold, shop: Workshop) -> None:
-    """The model's own recipe on every split, with intervals and percentiles.
+def _add_network(store: OutOfFold, shop: Workshop) -> None:
+    """The network on every split, with intervals and percentiles.
 
     Both rest on the grouped folds: for a grouped fold on the other four, for the other splits on
     all five.
@@ -236,18 +262,18 @@ def _add_model(store: OutOfFold, shop: Workshop) -> None:
             columns.append({"prediction": fold.predicted, **bounds(fold, calibration)})
         rows = np.concatenate([fold.rows for fold in folds.values()])
         store.add(
-            MODEL_RECIPE, name, shop.data.row_id[rows], split.fold[rows],
+            NETWORK_RECIPE, name, shop.data.row_id[rows], split.fold[rows],
             **{key: np.concatenate([part[key] for part in columns]) for key in columns[0]},
         )  # fmt: skip
 
 
 def _held_out(shop: Workshop, split: Split) -> dict[int, HeldOutFold]:
-    """By fold, what the model's recipe says of the rows that it tests."""
+    """By fold, what the network says of the rows that it tests."""
     seeds = SEEDS if split.name in MAIN_SPLITS else SEEDS[:1]
     return {
         fold: HeldOutFold.of(
             shop.data, split, fold,
-            average_of(shop, [PartKey(MODEL_RECIPE, split.name, fold, seed) for seed in seeds]),
+            average_of(shop, [PartKey(NETWORK_RECIPE, split.name, fold, seed) for seed in seeds]),
         )
         for fold in folds_of(split)
     }  # fmt: skip
@@ -277,21 +303,10 @@ def _assemble(
         trunk=network.trunk,
         readout=network.readout.double(),
         baseline=pooled.mean(axis=0),
-        linear=_linear(data, pooled[:, :N_FEATURES]),
+        linear=fit_linear(data, pooled[:, :N_FEATURES]),
         intervals=calibration.intervals,
         domain=Domain.of(neighborhood, calibration.weights),
         card=_card(shop, store, name, table.hash, command),
-    )
-
-
-def _linear(data: LabelledElectrodes, features: NDArray[np.float64]) -> LinearLocal:
-    """Of the mean node vectors (h, 64)."""
-    fits = [
-        fit_linear_local(features[data.host_of_row[rows]], data.voltage[rows], RIDGE)
-        for rows in map(data.rows_of, ION_SYMBOLS)
-    ]
-    return LinearLocal(
-        np.stack([weights for weights, _ in fits]), np.array([bias for _, bias in fits]), RIDGE
     )
 
 
@@ -316,8 +331,8 @@ def _card(shop: Workshop, store: OutOfFold, name: str, table_hash: str, command:
             filters=[f"{f.name}: {f.rule} ({f.removed} of {f.rows} rows)" for f in data.filters],
             sha256=data.sha256,
         ),
-        own_recipe=MODEL_RECIPE,
-        **build_report(data, store, MODEL_RECIPE),
+        own_recipe=NETWORK_RECIPE,
+        **build_report(data, store, NETWORK_RECIPE),
         potential="CHGNet 0.3.0 (B. Deng et al., Nature Machine Intelligence 5, 1031, 2023), "
         "trained on Materials Project relaxations: hosts of the pool and of the electrodes are "
         "not new to it, so that every figure of a recipe that learns from its energies may be a "
