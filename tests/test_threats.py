@@ -205,6 +205,7 @@ FOUND = {
     "an empty stack": ("checkpoint", b"\0\x80\x02}s."),
     "no pickle at all": ("checkpoint", b"\xff"),
     "a memo that is not there": ("checkpoint", b"\0\x80\x02h\x05."),
+    "a key with a bracket": ("spec", b"name: a\nions: [Mg]\nsource: {hosts: all}\nb[x: 1\n"),
     "a claim of more atoms than memory": ("poscar", b"x\n1\n4 0 0\n0 4 0\n0 0 4\nO\n9999999999\n"),
 }
 

@@ -194,6 +194,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """The first problem of a spec in one sentence, with the key's path."""
     problem = error.errors(include_url=False)[0]
     keys = [str(part) for part in problem["loc"] if not _is_branch(part)]
+    if problem["type"] == "extra_forbidden" and _is_branch(problem["loc"][-1]):
+        keys.append(str(problem["loc"][-1]))  # a key of the user's that looks like a branch
     path = ".".join(keys) or "the spec"
     if problem["type"] == "extra_forbidden":
         allowed = list(_fields(model, keys[:-1]))
