@@ -224,13 +224,15 @@ def test_slurms_signal_ends_a_worker_after_its_batch_and_before_its_time(
     until(lambda: slurm_status(store, "c").jobs == {"COMPLETED": 1}, 60)
     found = slurm.ask("sacct", "-X", "-n", "-P", "-o", "State,ExitCode", "-j", array["number"])
     assert found == f"FAILED|{int(WorkerEnd.STOPPED)}:0"
+    name = f"{array['number']}_0"
+    assert how_they_ended([name])[name].exit_code == WorkerEnd.STOPPED
     # The same without accounting: squeue remembers jobs for a while.
     plain = tmp_path / "slurm.conf"
     conf = (slurm.folder / "slurm.conf").read_text()
     plain.write_text(re.sub(r"(?m)^Accounting.*$", "", conf))
     with monkeypatch.context() as patch:
         patch.setenv("SLURM_CONF", str(plain))
-        assert how_they_ended([f"{array['number']}_0"]) == {}
+        assert how_they_ended([name]) == {}
         assert slurm_status(store, "c").jobs == {"COMPLETED": 1}
     assert len(attempts(store)) == 1
     assert store.batches.count_documents({"state": "ready"}) == BATCHES - 1

@@ -116,7 +116,7 @@ def how_they_ended(names: Iterable[str]) -> dict[str, EndedJob]:
     with contextlib.suppress(SlurmError):
         for start in range(0, len(wanted), 500):
             answer = ask(
-                "sacct", "--allocations", "--noheader", "--parsable2", "--array",
+                "sacct", "--allocations", "--noheader", "--parsable2",
                 "--format=JobID,State,ExitCode", "--jobs=" + ",".join(wanted[start : start + 500]),
             )  # fmt: skip
             for line in answer.splitlines():
