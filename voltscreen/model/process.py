@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from voltscreen.model.conditioned import HostReadout
 from voltscreen.model.readout import Shares, quadrature
+from voltscreen.model.readout_kernels import add_mean_pulls
 from voltscreen.model.trunk import GraphTensors
 
 N_SHARES = 2
@@ -44,6 +45,7 @@ class Kernel:
 
     of: Callable[[Tensor], Tensor]
     pull: Callable[[Tensor], Tensor]
+    exponential: bool
 
 
 def _matern(distance: Tensor) -> Tensor:
@@ -53,8 +55,8 @@ def _matern(distance: Tensor) -> Tensor:
 
 
 KERNELS = {
-    "exponential": Kernel(lambda d: torch.exp(-d), lambda d: torch.exp(-d) / d),
-    "Matern-3/2": Kernel(_matern, lambda d: 3.0 * torch.exp(-(3.0**0.5) * d)),
+    "exponential": Kernel(lambda d: torch.exp(-d), lambda d: torch.exp(-d) / d, True),
+    "Matern-3/2": Kernel(_matern, lambda d: 3.0 * torch.exp(-(3.0**0.5) * d), False),
 }
 
 
@@ -175,6 +177,12 @@ class ProcessReadout(HostReadout):
         length = way.square().sum(1, keepdim=True).float()
         pull = torch.zeros_like(along)
         later_pull = torch.zeros_like(along)
+        if along.device.type == "cpu":
+            add_mean_pulls(
+                quadrature(), first[0], along, length[:, 0], pull, later_pull,
+                exponential=self._kernel.exponential,
+            )  # fmt: skip
+            return pull, later_pull
         for node, share in quadrature():
             squares = first + 2.0 * node * along + node * node * length
             found = share * self._kernel.pull(squares.clamp_min_(_LEAST_DISTANCE**2).sqrt_())

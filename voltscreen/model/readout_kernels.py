@@ -33,6 +33,48 @@ def add_product(total: Tensor, left: Tensor, right: Tensor, share: float) -> Non
     _add_product(total.numpy(), left.numpy(), right.numpy(), np.float32(share))
 
 
+def add_mean_pulls(
+    rule: list[tuple[float, float]],
+    first: Tensor,
+    along: Tensor,
+    length: Tensor,
+    pull: Tensor,
+    later: Tensor,
+    *,
+    exponential: bool,
+) -> None:
+    """Add to pull and later (b, h) the means over t of a kernel's pull -k'(d) / d and of t times,
+    where d^2 = first (h,) + 2 t along (b, h) + t^2 length (b,), by a rule of nodes and weights.
+    """
+    nodes, shares = np.array(rule, np.float32).T.copy()
+    arrays = (first, along, length, pull, later)
+    _add_mean_pulls(nodes, shares, exponential, *(tensor.contiguous().numpy() for tensor in arrays))
+
+
+@numba.njit(cache=True, nogil=True, fastmath=MATH, error_model="numpy")
+def _add_mean_pulls(
+    nodes: NDArray[np.float32],
+    shares: NDArray[np.float32],
+    exponential: bool,
+    first: NDArray[np.float32],
+    along: NDArray[np.float32],
+    length: NDArray[np.float32],
+    pull: NDArray[np.float32],
+    later: NDArray[np.float32],
+) -> None:
+    root, three = np.float32(3.0**0.5), np.float32(3.0)
+    for b in range(len(along)):
+        way, total, late = along[b], pull[b], later[b]
+        for q in range(len(nodes)):
+            t, share = nodes[q], shares[q]
+            twice, square = np.float32(2.0) * t, t * t * length[b]
+            for h in range(len(way)):
+                d = np.sqrt(max(first[h] + twice * way[h] + square, np.float32(1e-12)))
+                value = share * (exp(-d) / d if exponential else three * exp(-root * d))
+                total[h] += value
+                late[h] += t * value
+
+
 @numba.njit(cache=True, nogil=True, fastmath=MATH, error_model="numpy")
 def _silu_on_line(
     node: np.float32,
