@@ -145,7 +145,7 @@ class Refiner:
 def refiner_path() -> Path:
     """The shipped refiner."""
     with resources.as_file(resources.files("voltscreen.model") / "weights") as folder:
-        return Path(folder) / f"default{SUFFIX}"
+        return Path(folder) / f"refined{SUFFIX}"
 
 
 def load_refiner(path: Path | None = None) -> Refiner:
