@@ -144,7 +144,7 @@ class Refiner:
 
 def refiner_path() -> Path:
     """The shipped refiner."""
-    with resources.as_file(resources.files("voltscreen.model") / "weights") as folder:
+    with resources.as_file(resources.files("voltscreen.model") / "shipped") as folder:
         return Path(folder) / f"refined{SUFFIX}"
 
 
