@@ -46,7 +46,8 @@ def run(home: Path, kills: int, processes: int) -> dict[str, int | float]:
     begun = time.monotonic()
     state = embedded.start(home)
     # A port that stays the same, and a launchpad that exists before anybody draws.
-    launchpad(state.uri).initialise()
+    with contextlib.closing(launchpad(state.uri)) as pad:
+        pad.initialise()
     stop = multiprocessing.Event()
     logs = [home / f"acknowledged-{index}" for index in range(processes)]
     workers = [

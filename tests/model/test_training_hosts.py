@@ -16,7 +16,8 @@ def test_a_training_host_is_nearest_to_itself(shared_data) -> None:
     for host, near in zip(chosen, found, strict=True):
         assert near[0].host_id == data.host_ids[host]
         assert near[0].formula == data.hosts[host].formula
-        assert near[0].distance < 1e-3 < near[1].distance <= near[2].distance
+        # Training hosts are stored in steps of eight bits.
+        assert near[0].distance < 0.02 < near[1].distance <= near[2].distance
         rows = data.host_of_row == host
         assert set(near[0].ions) == set(data.ion[rows])
 
