@@ -30,12 +30,14 @@ LOST_AFTER = timedelta(seconds=6 * HEARTBEAT_SECONDS)
 class Verdict:
     """What is known of the one who took a Firework.
 
-    lost: nobody works it any more; reason: how we know; job: name of its SLURM job.
+    lost: nobody works it any more; reason: how we know; job: name of its SLURM job; exported: it is
+    in a file, and comes back when a person brings it.
     """
 
     lost: bool
     reason: str
     job: str | None = None
+    exported: bool = False
 
 
 class Liveness:
@@ -88,7 +90,7 @@ class Liveness:
         if launch["state"] == "RESERVED":
             return self._of_reservation(launch)
         if is_exported(worker["name"]):
-            return Verdict(lost=False, reason="in an exported batch file")
+            return Verdict(lost=False, reason="in an exported batch file", exported=True)
         job = worker.get("env", {}).get("job")
         return self._of_worker(worker["name"], job, _last_sign(launch))
 

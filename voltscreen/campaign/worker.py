@@ -189,7 +189,8 @@ class _Work:
                 {"fw_id": 1, "claim": 1},
             )
         )
-        living = [v for v in Liveness(self._launchpad).judge(rows).values() if not v.lost]
+        verdicts = Liveness(self._launchpad).judge(rows).values()
+        living = [found for found in verdicts if not found.lost and not found.exported]
         if not living:
             return WorkerEnd.NOTHING_READY
         # Each look at a job asks SLURM's controller.
