@@ -8,6 +8,7 @@ nobody disturbed: equal, none missing, none double.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import time
@@ -331,10 +332,17 @@ def compare(expected: dict[str, Any], found: dict[str, Any], point: str) -> str:
         if extra := have.keys() - want.keys():
             return f"{name}: {len(extra)} too many, such as {min(extra)}"
         for key, row in want.items():
-            if have[key] != row:
-                fields = [f for f in {*row, *have[key]} if row.get(f) != have[key].get(f)]
+            fields = [f for f in {*row, *have[key]} if not _same(row.get(f), have[key].get(f))]
+            if fields:
                 return f"{name} {key}: differs in {', '.join(sorted(fields))}"
     return ""
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal; numbers within what float32 makes of other structures in the same pass."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, abs_tol=1e-5)
+    return bool(one == other)
 
 
 def _is_made(row: dict[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from tests.model.helpers import random_crystal, small_model
 from voltscreen.cli.app import app
+from voltscreen.model.catalog import FORMAT
 from voltscreen.train.dataset import load_electrodes
 from voltscreen.train.out_of_fold import OutOfFold, store_path
 from voltscreen.train.parts import Step
@@ -46,7 +47,7 @@ def folder(tmp_path_factory):
     ).to_csv(data / "electrodes.csv", index=False)  # fmt: skip
     card = small_model().card.model_copy(update={"name": "tiny", "potential": "had seen much"})
     model = folder / "tiny.safetensors"
-    header = {"id": "0" * 16, "card": card.model_dump_json()}
+    header = {"format": FORMAT, "id": "0" * 16, "card": card.model_dump_json()}
     safetensors.numpy.save_file({"x": np.zeros(1)}, model, header)
     made_up_store(load_electrodes(data)).write(store_path(model))
     return folder

@@ -25,7 +25,7 @@ from fireworks import Firework, FWAction, FWorker, LaunchPad, Workflow
 from fireworks.fw_config import ROCKET_STREAM_LOGLEVEL, STREAM_LOGLEVEL
 from fireworks.utilities.fw_utilities import get_fw_logger
 from pymongo import ReturnDocument
-from pymongo.errors import ConnectionFailure
+from pymongo.errors import ConnectionFailure, InvalidOperation
 
 from voltscreen.campaign.lock import WorkflowLock
 from voltscreen.campaign.shift import BatchEnd, Shift
@@ -225,7 +225,8 @@ class VoltscreenLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks has no 
 
     def ping_launch(self, *args: Any, **options: Any) -> None:
         """Say that a launch is alive; a beat missed while the database is away is no harm."""
-        with contextlib.suppress(ConnectionFailure):
+        # FireWorks' thread pings once more when it is told to stop: the client may be closed then.
+        with contextlib.suppress(ConnectionFailure, InvalidOperation):
             super().ping_launch(*args, **options)
 
     # --- the lock of a workflow -----------------------------------------------------------

@@ -107,8 +107,8 @@ def parse_query(value: object) -> MPQuery:
 def _checked(name: str, value: object) -> Any:
     if name.lower() in _SECRETS:
         raise SpecError(
-            f"source.mp.{name}: a key never stands in a spec; set the environment variable "
-            "MP_API_KEY"
+            f"source.mp.{name} is refused: a key never stands in a spec; set the environment "
+            "variable MP_API_KEY"
         )
     if name not in FILTERS:
         close = _OTHER_NAMES.get(name) or next(
