@@ -47,8 +47,9 @@ class Process:
 
 
 def processes(server_pid: int) -> Iterator[tuple[int, Process]]:
-    """The server and the children of this process."""
-    for pid, name in [(server_pid, "server"), *((child, "worker") for child in _children())]:
+    """The server and the workers, all of them children of this process."""
+    workers = [(child, "worker") for child in _children() if child != server_pid]
+    for pid, name in [(server_pid, "server"), *workers]:
         with contextlib.suppress(OSError, IndexError, ValueError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             cpu = (int(fields[11]) + int(fields[12])) / _TICKS
