@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -45,8 +46,8 @@ class Job(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class InsertionJob:
-    """Insertion energies of a host.
+class _HostJob(ABC):
+    """A host and the working ions to insert.
 
     host_id: id of the structure that the host was made from.
     structure: the host itself.
@@ -54,8 +55,6 @@ class InsertionJob:
     removed: element that was taken out of the structure of that id; None if it is as given.
     """
 
-    kind: ClassVar[LabelKind] = LabelKind.INSERTION
-
     host_id: str
     structure: PackedStructure
     ions: tuple[str, ...]
@@ -74,38 +73,33 @@ class InsertionJob:
             "n_atoms": len(self.structure),
         }
         try:
-            return head | insertion_row(insertion_energies(potential, self.structure, self.ions))
+            return head | self._computed(potential)
         except StructureError as error:
             return head | failed_row(str(error))
+
+    @abstractmethod
+    def _computed(self, potential: ChgnetPotential) -> dict[str, object]:
+        """What the potential says, as columns of the table of labels."""
 
 
 @dataclass(frozen=True, slots=True)
-class ShortLookJob:
-    """Short looks at a host, one an ion; fields as in `InsertionJob`."""
+class InsertionJob(_HostJob):
+    """Insertion energies of ions into a host."""
+
+    kind: ClassVar[LabelKind] = LabelKind.INSERTION
+
+    def _computed(self, potential: ChgnetPotential) -> dict[str, object]:
+        return insertion_row(insertion_energies(potential, self.structure, self.ions))
+
+
+@dataclass(frozen=True, slots=True)
+class ShortLookJob(_HostJob):
+    """Short looks at a host, one an ion."""
 
     kind: ClassVar[LabelKind] = LabelKind.RELAXED
 
-    host_id: str
-    structure: PackedStructure
-    ions: tuple[str, ...]
-    removed: str | None = None
-
-    @property
-    def name(self) -> tuple[str, str | None]:
-        """Id and what was removed."""
-        return self.host_id, self.removed
-
-    def row(self, potential: ChgnetPotential) -> dict[str, object]:
-        """Compute; a host that cannot be computed gives a row with the reason."""
-        head = {
-            "host_id": self.host_id,
-            "removed": self.removed,
-            "n_atoms": len(self.structure),
-        }
-        try:
-            return head | short_look_row(short_looks(potential, self.structure, self.ions))
-        except StructureError as error:
-            return head | failed_row(str(error))
+    def _computed(self, potential: ChgnetPotential) -> dict[str, object]:
+        return short_look_row(short_looks(potential, self.structure, self.ions))
 
 
 @dataclass(frozen=True, slots=True)
