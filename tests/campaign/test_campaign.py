@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,10 @@ from voltscreen.campaign.spec import parse_spec
 from voltscreen.campaign.status import campaign_status, failures
 from voltscreen.campaign.worker import work
 from voltscreen.campaign.worker_id import WorkerId, parse_worker_name
-from voltscreen.errors import CampaignError
+from voltscreen.errors import CampaignError, FileFormatError
 from voltscreen.model import load_model, predict_candidates
 from voltscreen.process import ProcessId
-from voltscreen.store import ResultQuery, query_results
+from voltscreen.store import ResultQuery, get_structure, query_results
 from voltscreen.store.documents import BatchKind, CampaignState
 
 
@@ -143,6 +144,40 @@ def test_a_source_that_grew_adds_only_what_is_new(store, launchpad, tmp_path) ->
     work("c")
     found = campaign_status(store, "c")
     assert (found.state, found.structures, found.predicted) == (CampaignState.DONE, 25, 25)
+
+
+def test_sources_are_read_together_and_what_they_share_is_one_member(
+    store, launchpad, tmp_path
+) -> None:
+    path = pool(tmp_path, 20, bad=False)
+    shared = random_crystal(3, 7, (3, 8, 15, 25, 26)).to_pymatgen()
+    (tmp_path / "shared.json").write_text(json.dumps(shared.as_dict()))
+    several = {"hosts": ["tis2-1t"], "files": str(tmp_path / "*.json"), "parquet": str(path)}
+    spec = parse_spec({"name": "c", "ions": ["Mg"], "source": several})
+    control.submit(store, launchpad, spec)
+    work("c")
+    assert campaign_status(store, "c").structures == len(list(campaign_members(store, "c"))) == 21
+    both = get_structure(store, "shared.json")
+    assert {entry.source for entry in both.sources} == {"files", "parquet"}
+    assert get_structure(store, "tis2-1t").id in set(campaign_members(store, "c"))
+    assert "nothing new" in control.submit(store, launchpad, spec).message
+
+    # Each of them may grow.
+    for each in (pool(tmp_path, 23, bad=False), tmp_path / "shared.json"):
+        each.replace(path if each.suffix == ".parquet" else tmp_path / "renamed.json")
+        control.submit(store, launchpad, spec)
+        work("c")
+    assert len(list(campaign_members(store, "c"))) == 24
+    assert {entry.id for entry in get_structure(store, both.id).sources} >= {"renamed.json"}
+
+
+def test_a_campaign_of_several_sources_wants_all_of_them(store, launchpad, tmp_path) -> None:
+    lacking = {"hosts": "all", "parquet": str(tmp_path / "none.parquet")}
+    with pytest.raises(FileFormatError, match="none.parquet"):
+        control.submit(
+            store, launchpad, parse_spec({"name": "c", "ions": ["Mg"], "source": lacking})
+        )
+    assert store.campaigns.count_documents({}) == 0
 
 
 def test_a_name_that_is_taken_is_refused(store, launchpad, tmp_path) -> None:

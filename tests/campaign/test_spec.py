@@ -13,8 +13,20 @@ GOOD = {"name": "c", "ions": ["Mg"], "source": {"hosts": "all"}}
 def test_the_starter_specs_are_valid() -> None:
     specs = sorted((REPOSITORY / "workflows").glob("*.yaml"))
     assert len(specs) >= 4
-    kinds = {load_spec(path).source.kind for path in specs}
+    kinds = {kind for path in specs for kind in load_spec(path).source.parts}
     assert kinds == {"hosts", "parquet", "files", "mp"}
+
+
+def test_a_spec_takes_several_sources_together(tmp_path) -> None:
+    several = {"hosts": ["spinel-mn2o4"], "files": "*.cif", "parquet": "pool.parquet"}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({**GOOD, "source": several}))
+    spec = load_spec(tmp_path / "s.yaml")
+    assert spec.source.parts == {
+        "hosts": ["spinel-mn2o4"],
+        "files": [str(tmp_path / "*.cif")],
+        "parquet": {"path": str(tmp_path / "pool.parquet"), "start": 0},
+    }
+    assert parse_spec(spec.canonical()).hash == spec.hash
 
 
 def test_paths_are_relative_to_the_spec(tmp_path) -> None:
@@ -22,7 +34,8 @@ def test_paths_are_relative_to_the_spec(tmp_path) -> None:
         yaml.safe_dump({**GOOD, "source": {"parquet": {"path": "pool.parquet", "limit": 5}}})
     )
     spec = load_spec(tmp_path / "s.yaml")
-    assert spec.source.value == {"path": str(tmp_path / "pool.parquet"), "start": 0, "limit": 5}
+    parquet = {"path": str(tmp_path / "pool.parquet"), "start": 0, "limit": 5}
+    assert spec.source.parts == {"parquet": parquet}
     assert parse_spec(spec.canonical()).hash == spec.hash
 
 
@@ -35,8 +48,8 @@ def test_paths_are_relative_to_the_spec(tmp_path) -> None:
         ({"rank": {"objectives": ["beauty"]}}, r"'rank\.objectives\.0'.*'energy_density'"),
         ({"ions": ["Fe"]}, "'ions': unknown working ion Fe; choose from Li, Na"),
         ({"ions": []}, "'ions'"),
-        ({"source": {}}, "'source': is empty, but needs exactly one"),
-        ({"source": {"hosts": "all", "files": "*.cif"}}, "has files and hosts"),
+        ({"source": {}}, "'source': is empty, but needs at least one of mp, files, parquet, hosts"),
+        ({"source": {"hosts": "all", "fles": "*.cif"}}, r"'source\.fles': did you mean 'files'"),
         ({"source": {"parquet": {"path": "x", "lmit": 3}}}, r"'source\.parquet\.lmit'.*'limit'"),
         ({"source": {"mp": {"elemnts": ["O"]}}}, r"'source\.mp': elemnts: unknown.*'elements'"),
         ({"source": {"mp": {"band_gap": [2, 1]}}}, r"'source\.mp': band_gap: the first"),

@@ -91,13 +91,13 @@ def _foretell(store: Store, spec: CampaignSpec) -> str:
 
     A source that is not there is better refused now than by a worker in an hour.
     """
-    is_remote = spec.source.kind == "mp"
-    if is_remote and store.campaigns.find_one({"_id": spec.name}, {"_id": 1}):
+    parts = spec.source.parts
+    if "mp" in parts and store.campaigns.find_one({"_id": spec.name}, {"_id": 1}):
         return ""
-    found = estimate(spec.source.kind, spec.source.value, Path("/"))
-    if not is_remote:
+    found = {kind: estimate(kind, value, Path("/")) for kind, value in parts.items()}
+    if "mp" not in found:
         return ""
-    return f" From the Materials Project, less what is stored: {foreseen(found)}."
+    return f" From the Materials Project, less what is stored: {foreseen(found['mp'])}."
 
 
 def add_workflow(store: Store, launchpad: VoltscreenLaunchPad, name: str, workflow: Any) -> int:

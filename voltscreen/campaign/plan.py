@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from voltscreen.campaign.materials_project import (
@@ -12,9 +12,9 @@ from voltscreen.campaign.materials_project import (
     ingest_electrodes,
     ingest_materials,
 )
-from voltscreen.campaign.spec import CampaignSpec
+from voltscreen.campaign.spec import CampaignSpec, SourceSpec
 from voltscreen.failpoints import reach
-from voltscreen.sources import candidates, fingerprint
+from voltscreen.sources import candidates, estimate, fingerprint
 from voltscreen.sources.mp import MPClient, parse_query
 from voltscreen.store import Store
 from voltscreen.store.connection import find_by_ids
@@ -27,6 +27,8 @@ from voltscreen.store.documents import (
 )
 from voltscreen.store.structures import Ingested, ingest
 
+_BASE = Path("/")
+"""Paths of a loaded spec are absolute."""
 REUSED_CHUNK = 10_000
 """Structure ids in one `reused` batch: 0.4 MB, far under the limit of a document."""
 
@@ -34,22 +36,23 @@ REUSED_CHUNK = 10_000
 def ingest_campaign(
     store: Store, spec: CampaignSpec, progress: Callable[[int], None] | None = None
 ) -> int:
-    """Read the campaign's source into `structures`; the ids wait for the plan as batches.
+    """Read the campaign's sources into `structures`; the ids wait for the plan as batches.
 
     Args:
         progress: called with the number of structures of every chunk.
 
     Returns:
-        Structures found.
+        Structures found; one that several sources hold counts for each of them.
     """
     name = spec.name
-    base = Path("/")  # paths of a loaded spec are absolute
-    mark = fingerprint(spec.source.kind, spec.source.value, base)
+    mark = _fingerprint(spec.source)
     # A former ingest that was cut off left batches that nobody planned.
     store.batches.delete_many({"campaign": name, "kind": BatchKind.INGESTED})
     found = 0
-    news = _CampaignNews(store, name)
-    chunks = ingest_source(store, spec.source.kind, spec.source.value, base, news)
+    news = _CampaignNews(store, name, spec.source)
+    chunks = chain.from_iterable(
+        ingest_source(store, kind, value, _BASE, news) for kind, value in spec.source.parts.items()
+    )
     for number, chunk in enumerate(chunks, start=1):
         reach("ingest.stored")
         store.batches.insert_one(
@@ -69,12 +72,18 @@ def ingest_campaign(
 class _CampaignNews(News):
     """Tells the campaign's document how much there is to read."""
 
-    def __init__(self, store: Store, name: str) -> None:
+    def __init__(self, store: Store, name: str, source: SourceSpec) -> None:
         super().__init__()
-        self._store, self._name = store, name
+        self._store, self._name, self._source = store, name, source
 
     def begin(self, plan: Plan) -> None:
-        self._store.campaigns.update_one({"_id": self._name}, {"$set": {"expected": plan.listed}})
+        others = (
+            estimate(kind, value, _BASE)
+            for kind, value in self._source.parts.items()
+            if kind != "mp"
+        )
+        expected = plan.listed + sum(others)
+        self._store.campaigns.update_one({"_id": self._name}, {"$set": {"expected": expected}})
 
 
 def ingest_source(
@@ -103,11 +112,16 @@ def ingest_source(
 
 
 def source_is_unchanged(campaign: CampaignDocument, spec: CampaignSpec) -> bool:
-    """Whether the source is as it was when it was last read to its end."""
+    """Whether the sources are as they were when they were last read to their end."""
     if campaign.source_fingerprint is None:
         return False
-    now = fingerprint(spec.source.kind, spec.source.value, Path("/"))
-    return now == campaign.source_fingerprint
+    return _fingerprint(spec.source) == campaign.source_fingerprint
+
+
+def _fingerprint(source: SourceSpec) -> str:
+    """Changes when any of the sources may yield something else."""
+    marks = {kind: fingerprint(kind, value, _BASE) for kind, value in source.parts.items()}
+    return ",".join(f"{kind}:{mark}" for kind, mark in marks.items())
 
 
 def plan_campaign(store: Store, name: str, model_id: str, max_atoms: int) -> int:

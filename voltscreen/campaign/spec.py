@@ -39,7 +39,7 @@ def _as_parquet(value: Any) -> Any:
 
 
 class SourceSpec(SpecPart):
-    """Where the structures come from: exactly one of these."""
+    """Where the structures come from: one of these, or several together."""
 
     mp: dict[str, Any] | None = Field(
         default=None, description="filter of a Materials Project query"
@@ -65,37 +65,33 @@ class SourceSpec(SpecPart):
         return mp
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        given = [kind for kind in SOURCE_KINDS if getattr(self, kind) is not None]
-        if len(given) != 1:
-            have = f"has {' and '.join(given)}" if given else "is empty"
-            raise ValueError(f"{have}, but needs exactly one of {', '.join(SOURCE_KINDS)}")
+    def _at_least_one(self) -> Self:
+        if not self.parts:
+            raise ValueError(f"is empty, but needs at least one of {', '.join(SOURCE_KINDS)}")
         return self
 
     @property
-    def kind(self) -> str:
-        """mp, files, parquet or hosts."""
-        return next(kind for kind in SOURCE_KINDS if getattr(self, kind) is not None)
-
-    @property
-    def value(self) -> object:
-        """What the spec holds under that key; a Parquet source as a dictionary."""
-        value = getattr(self, self.kind)
-        return (
-            value.model_dump(mode="json", exclude_none=True)
+    def parts(self) -> dict[str, object]:
+        """By kind, what the spec holds under that key; a Parquet source as a dictionary."""
+        given = {kind: getattr(self, kind) for kind in SOURCE_KINDS}
+        return {
+            kind: value.model_dump(mode="json", exclude_none=True)
             if isinstance(value, ParquetRows)
             else value
-        )
+            for kind, value in given.items()
+            if value is not None
+        }
 
     def absolute(self, base: Path) -> SourceSpec:
-        """The same source with every path made absolute."""
+        """The same sources with every path made absolute."""
+        changed: dict[str, object] = {}
         if self.files is not None:
             patterns = [self.files] if isinstance(self.files, str) else self.files
-            return SourceSpec(files=[str(base / pattern) for pattern in patterns])
+            changed["files"] = [str(base / pattern) for pattern in patterns]
         if self.parquet is not None:
             path = base / self.parquet.path
-            return SourceSpec(parquet=self.parquet.model_copy(update={"path": path}))
-        return self
+            changed["parquet"] = self.parquet.model_copy(update={"path": path})
+        return self.model_copy(update=changed)
 
 
 class BatchSpec(SpecPart):

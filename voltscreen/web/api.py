@@ -70,7 +70,7 @@ class RemoteSpec(BaseModel):
 
     name: str = Field(max_length=80)
     ions: list[str] = Field(min_length=1, max_length=10)
-    source: dict[str, Any] = Field(description="mp or hosts; files and parquet are refused")
+    source: dict[str, Any] = Field(description="mp, hosts or both; files and parquet are refused")
 
 
 class PageFilters(ResultFilters):
