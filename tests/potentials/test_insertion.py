@@ -92,6 +92,12 @@ def test_a_host_that_cannot_be_computed_is_refused_with_the_reason(potential, ho
         insertion_energies(potential, host, ["Li"])
 
 
+def test_a_noble_gas_is_computed_without_a_warning(potential, recwarn) -> None:
+    neon = PackedStructure.from_arrays(3.2 * np.eye(3), [[0, 0, 0]], [10])
+    assert len(insertion_energies(potential, neon, ["Li"]).ions) == 1
+    assert not recwarn.list
+
+
 def test_other_ions_are_refused(potential) -> None:
     with pytest.raises(VoltscreenError, match="unknown working ion 'Fe'"):
         insertion_energies(potential, layered_host(), ["Fe"])

@@ -107,7 +107,10 @@ class ChgnetPotential:
         if structure.atomic_numbers.max() > LAST_ELEMENT:
             raise StructureError("CHGNet knows no element beyond plutonium")
         try:
-            graph: CrystalGraph = self._model.graph_converter(structure.to_pymatgen())
+            with warnings.catch_warnings():
+                # CHGNet has pymatgen write the formula, which warns of noble gases.
+                warnings.filterwarnings("ignore", message="No Pauling electronegativity")
+                graph: CrystalGraph = self._model.graph_converter(structure.to_pymatgen())
         except (ValueError, RuntimeError) as error:
             if "isolated atom" in str(error):
                 raise StructureError(
