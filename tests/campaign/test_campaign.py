@@ -190,6 +190,19 @@ def test_a_name_that_is_taken_is_refused(store, launchpad, tmp_path) -> None:
         control.submit(store, launchpad, spec_of(path))
 
 
+def test_a_campaign_that_a_newer_voltscreen_stored_is_not_worked(
+    store, launchpad, tmp_path
+) -> None:
+    control.submit(store, launchpad, spec_of(pool(tmp_path, 10, bad=False)))
+    store.campaigns.update_one({}, {"$set": {"spec.version": 2}})
+    work("c")
+    found = campaign_status(store, "c")
+    assert found.batches["done"] == 0
+    reasons = " ".join(error["reason"] for error in found.errors)
+    assert "of version 2, and this voltscreen reads version 1" in reasons
+    assert store.voltages.count_documents({}) == 0
+
+
 def test_planning_twice_finds_nothing_more_and_batches_are_even(store, tmp_path) -> None:
     spec = spec_of(pool(tmp_path))
     model_id = register(store, spec).model_id

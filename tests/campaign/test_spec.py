@@ -57,11 +57,20 @@ def test_paths_are_relative_to_the_spec(tmp_path) -> None:
         ({"batch": {"max_atoms": 1}}, r"'batch\.max_atoms'"),
         ({"name": "a:b"}, "'name'"),
         ({"name": "../x"}, "'name'"),
+        ({"version": 2, "sorce": {}}, "of version 2, .* reads version 1: use a newer voltscreen"),
+        ({"version": 0}, r"'version': Input should be 1, got 0"),
+        ({"version": "new"}, r"'version': Input should be 1, got 'new'"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(change, sentence) -> None:
     with pytest.raises(SpecError, match=sentence):
         parse_spec({**GOOD, **change})
+
+
+def test_a_spec_carries_its_version_and_asks_for_the_same_with_and_without_it() -> None:
+    spec = parse_spec(GOOD)
+    assert spec.canonical()["version"] == 1
+    assert parse_spec({**GOOD, "version": 1}).hash == spec.hash
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from pymatgen.core import Lattice, Structure
 
 from tests.model.helpers import small_model
@@ -189,17 +190,16 @@ def test_what_only_the_model_can_tell_is_refused_by_its_kind(spec) -> None:
     assert found[-1].ions["Mg"].voltage == pytest.approx(alone.ions["Mg"].voltage, abs=1e-5)
 
 
-class CudaError(RuntimeError):
-    pass
-
-
 @pytest.mark.parametrize(
     "error",
     [
         MemoryError(),
         RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
-        CudaError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        torch.OutOfMemoryError("Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
+    ids=["python", "cpu", "cuda", "driver", "cublas"],
 )
 def test_work_goes_on_in_halves_when_memory_runs_out(error) -> None:
     done: list[int] = []

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -26,6 +26,9 @@ from voltscreen.screening.substitution import SubstituteSpec
 from voltscreen.sources import SOURCE_KINDS
 from voltscreen.sources.mp import parse_query
 from voltscreen.sources.parquet import ParquetRows
+
+SPEC_VERSION: Final = 1
+"""Of the format: goes up when a key is renamed, goes away, or means something else."""
 
 
 class SpecPart(BaseModel):
@@ -105,6 +108,9 @@ class BatchSpec(SpecPart):
 class CampaignSpec(SpecPart):
     """A screening campaign."""
 
+    version: Literal[1] = Field(
+        default=SPEC_VERSION, description="of the spec's format; 1 is the first"
+    )
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$",
         description="name of the campaign: letters, digits, '.', '_' and '-'",
@@ -141,7 +147,8 @@ class CampaignSpec(SpecPart):
     @property
     def hash(self) -> str:
         """Equal for specs that ask for the same."""
-        text = json.dumps(self.canonical(), sort_keys=True)
+        asked = {key: value for key, value in self.canonical().items() if key != "version"}
+        text = json.dumps(asked, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -153,10 +160,17 @@ def parse_spec(content: Any, origin: str = "the spec") -> CampaignSpec:
         origin: how to call it in an error.
 
     Raises:
-        SpecError: names the key's path and what is allowed there.
+        SpecError: names the key's path and what is allowed there; or a newer version's spec.
     """
     if not isinstance(content, dict):
         raise SpecError(f"{origin} is not a campaign spec: it must hold keys such as name, source")
+    version = content.get("version")
+    if isinstance(version, int) and version > SPEC_VERSION:
+        # Before its keys: those that are not known here may be that version's.
+        raise SpecError(
+            f"{origin} is of version {version}, and this voltscreen reads version {SPEC_VERSION}: "
+            "use a newer voltscreen"
+        )
     try:
         return CampaignSpec.model_validate(content)
     except ValidationError as error:

@@ -10,13 +10,17 @@ import torch
 
 Item = TypeVar("Item")
 
-_SAYINGS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
-"""How torch says it on a CPU, in a RuntimeError, and CUDA's libraries in theirs."""
+_SAYINGS = (
+    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory",
+    "cublas_status_alloc_failed", "cudnn_status_alloc_failed",
+)  # fmt: skip
+"""How torch's CPU allocator and CUDA's libraries say it, in a RuntimeError. CUDA's own allocator
+raises `torch.OutOfMemoryError`."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception of Python, numpy, torch or CUDA means that memory ran out."""
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(
         saying in str(error).lower() for saying in _SAYINGS
