@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from voltscreen.cli.output import number, print_table
+from voltscreen.cli.second_looks import print_second_looks
 
 if TYPE_CHECKING:
     from voltscreen.report.dossier import Crystal, Dossier, IonEntry, Predictions
@@ -87,14 +88,14 @@ def _print_voltages(predictions: Predictions) -> None:
     refined = any(entry.refined for entry in predictions.ions)
     print_table(
         ["Ion", ("Voltage (V)", "right"), ("90 % interval", "right"),
-         *((("Refined (V)", "right"),) if refined else ()),
+         *((("Refined (V)", "right"), ("its interval", "right")) if refined else ()),
          ("mAh/g", "right"), ("Wh/kg", "right"), ("Out of domain", "right"), "Host", "Note"],
         [
             [
                 v.ion,
                 number(v.voltage),
                 f"{number(v.lo90)} to {number(v.hi90)}",
-                *((", ".join(number(each.best) for each in v.refined),) if refined else ()),
+                *(_refined(v) if refined else ()),
                 number(v.capacity, 0),
                 number(v.energy_density, 0),
                 "" if v.out_of_domain is None else f"{v.out_of_domain:.0f} %",
@@ -105,6 +106,27 @@ def _print_voltages(predictions: Predictions) -> None:
         ],
         title=f"Predicted by model {model.name} {model.id}",
     )  # fmt: skip
+    print_second_looks(
+        [
+            (v.ion, one.potential, one)
+            for v in predictions.ions
+            for one in v.refined
+            if not one.reason
+        ]
+    )
+    for v in predictions.ions:
+        for one in v.refined:
+            if one.reason:
+                typer.echo(f"Second look for {v.ion} failed: {one.reason}")
+
+
+def _refined(entry: IonEntry) -> tuple[str, str]:
+    """Voltages and intervals by second looks that succeeded."""
+    found = [one for one in entry.refined if one.voltage is not None]
+    return (
+        ", ".join(number(one.voltage) for one in found),
+        ", ".join(f"{number(one.lo90)} to {number(one.hi90)}" for one in found),
+    )
 
 
 def _print_local(crystal: Crystal, entry: IonEntry) -> None:

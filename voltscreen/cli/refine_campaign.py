@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from voltscreen.cli.output import number, print_json, print_table, program, say
+from voltscreen.cli.second_looks import FRAMEWORK, percent
 
 if TYPE_CHECKING:
     from voltscreen.screening import RefineSpec
@@ -86,9 +87,9 @@ def _print(found: list[RefinementDocument], campaign: str, ion: str) -> None:
                 f"{number(one.lo90)} to {number(one.hi90)}",
                 number(one.potential_voltage),
                 number(one.ions_inserted, 0),
-                number(None if one.volume_change is None else 100 * one.volume_change, 1),
+                percent(one.volume_change),
                 number(one.min_distance),
-                {True: "kept", False: "lost", None: ""}[one.framework_kept],
+                FRAMEWORK[one.framework_kept],
                 "known" if one.known_end else "voids" if one.fillings else "",
             ]
             for one in found

@@ -10,6 +10,7 @@ import typer
 
 from voltscreen.cli.output import JsonOption, number, print_json, print_table, say
 from voltscreen.cli.result_filters import takes_filters, to_query
+from voltscreen.cli.second_looks import print_second_looks
 
 if TYPE_CHECKING:
     from voltscreen.store import ResultPage, ResultQuery, ResultRow, Store
@@ -179,12 +180,10 @@ def print_results(
         with_known: also what the Materials Project has computed.
         also: by rank, ids of candidates that were folded into this one.
     """
-    looked_at = any(row.refined for row in rows)
     refined = any(row.fast for row in rows)
     print_table(
         [("#", "right"), "Candidate", ("V", "right"), ("90 % interval", "right"),
          *((("Fast (V)", "right"), ("its interval", "right")) if refined else ()),
-         *((("Energies", "right"),) if looked_at else ()),
          *((("MP (V)", "right"),) if with_known else ()),
          ("mAh/g", "right"), ("Wh/kg", "right"), ("OOD", "right"), "Front", "Measured (V)"],
         [
@@ -194,7 +193,6 @@ def print_results(
                 number(row.voltage),
                 f"{number(row.lo90)} to {number(row.hi90)}",
                 *(_fast(row) if refined else ()),
-                *((_energies(row),) if looked_at else ()),
                 *((number(row.known.voltage) if row.known else "new",) if with_known else ()),
                 number(row.capacity, 0),
                 number(row.energy_density, 0),
@@ -206,6 +204,7 @@ def print_results(
         ],
         title=title,
     )  # fmt: skip
+    print_second_looks([(row.rank, row.name, row.refined) for row in rows if row.refined])
 
 
 def _fast(row: ResultRow) -> tuple[str, str]:
@@ -213,10 +212,6 @@ def _fast(row: ResultRow) -> tuple[str, str]:
     if row.fast is None:
         return "", ""
     return number(row.fast.voltage), f"{number(row.fast.lo90)} to {number(row.fast.hi90)}"
-
-
-def _energies(row: ResultRow) -> str:
-    return number(row.refined.potential_voltage) if row.refined else ""
 
 
 def measured_text(row: ResultRow) -> str:

@@ -24,6 +24,7 @@ from voltscreen.store.documents import (
     now,
 )
 from voltscreen.store.electrodes import known_of
+from voltscreen.store.result_query import SecondLook
 from voltscreen.structures import HostState, PackedStructure, make_host
 
 if TYPE_CHECKING:
@@ -64,25 +65,15 @@ class LocalVoltages(Part):
     site: float | None = Field(description="volt, share of the insertion site")
 
 
-class Refined(Part):
-    """What a second look by a universal potential found."""
+class Refined(SecondLook):
+    """What a second look by a universal potential found, or why it failed."""
 
-    potential: str
-    voltage: float | None = Field(default=None, description="refined, volt")
-    lo90: float | None = Field(default=None, description="volt")
-    hi90: float | None = Field(default=None, description="volt")
-    potential_voltage: float | None = Field(
-        default=None, description="by the potential's energies alone, volt"
-    )
-    ions_inserted: float | None = Field(default=None, description="in the host's cell")
-    volume_change: float | None = Field(default=None, description="relative to the relaxed host")
-    framework_kept: bool | None = Field(default=None, description="by StructureMatcher")
     reason: str | None = Field(default=None, description="why it failed")
 
     @property
     def best(self) -> float | None:
-        """The refined voltage, or that of the energies alone, V."""
-        return self.voltage if self.voltage is not None else self.potential_voltage
+        """The refined voltage, or that of the energies alone, V; None where it failed."""
+        return None if self.reason else super().best
 
 
 class IonEntry(Part):
@@ -393,8 +384,7 @@ def _refined(store: Store, structure_id: str) -> dict[str, list[Refined]]:
     """By ion, refined voltages that are on record."""
     found: dict[str, list[Refined]] = {}
     for row in store.refinements.find({"structure_id": structure_id}):
-        fields = {name: row.get(name) for name in Refined.model_fields}
-        found.setdefault(row["ion"], []).append(Refined.model_validate(fields))
+        found.setdefault(row["ion"], []).append(Refined.of(row))
     return found
 
 

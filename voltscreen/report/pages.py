@@ -33,6 +33,7 @@ def environment(*packages: str) -> Environment:
     )
     made.filters |= {
         "number": number,
+        "percent": percent,
         "lowered": drawings.lowered,
         "named": named,
         "thousands": lambda value: f"{value:,}",
@@ -58,6 +59,11 @@ def _own() -> Environment:
 def number(value: float | None, digits: int = 2) -> str:
     """A number with so many digits after the point, or a dash where there is none."""
     return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def percent(change: float | None) -> str:
+    """A relative change in percent, or a dash where it is not known."""
+    return "–" if change is None else f"{number(100 * change, 1)} %"
 
 
 def named(name: str, formula: str) -> str:

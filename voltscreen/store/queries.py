@@ -28,7 +28,9 @@ from voltscreen.store.ranking_columns import (
 from voltscreen.store.result_query import RANGES, ResultPage, ResultQuery, ResultRow, SecondLook
 from voltscreen.store.structures import get_structure
 
-_OF_LOOK = ("structure_id", "status", *SecondLook.model_fields)
+_OF_LOOK = (
+    "structure_id", "status", "stability_host", "stability_discharged", *SecondLook.model_fields,
+)  # fmt: skip
 _OF_STRUCTURE = ("sources.id", "label", "measured", "properties")
 
 
@@ -159,8 +161,7 @@ def second_looks(store: Store, ids: Sequence[str], ion: str) -> dict[str, Second
         wanted = {"structure_id": {"$in": list(ids[start : start + IN_CHUNK])}, "ion": ion}
         for row in store.refinements.find(wanted, _OF_LOOK).sort("written_at", 1):
             if row["status"] == VoltageStatus.OK:
-                fields = {name: row.get(name) for name in SecondLook.model_fields}
-                found[row["structure_id"]] = SecondLook.model_validate(fields)
+                found[row["structure_id"]] = SecondLook.of(row)
     return found
 
 

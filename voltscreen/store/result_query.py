@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -98,7 +99,7 @@ class ResultQuery(ResultFilters):
 class SecondLook(BaseModel):
     """What a universal potential found of a candidate."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     potential: str
     voltage: float | None = Field(default=None, description="refined, volt")
@@ -107,7 +108,34 @@ class SecondLook(BaseModel):
     potential_voltage: float | None = Field(
         default=None, description="by the potential's energies alone, volt"
     )
+    ions_inserted: float | None = Field(default=None, description="in the host's cell")
     volume_change: float | None = Field(default=None, description="relative to the relaxed host")
+    framework_kept: bool | None = Field(default=None, description="by StructureMatcher")
+    above_hull_host: float | None = Field(
+        default=None, description="of the relaxed host by the same potential, eV/atom"
+    )
+    above_hull_discharged: float | None = Field(
+        default=None, description="of the filled host by the same potential, eV/atom"
+    )
+    releases_oxygen: bool | None = Field(
+        default=None, description="whether the host gives off oxygen in air at 298 K"
+    )
+    stability_unknown: str | None = Field(
+        default=None, description="why the host has no hull distance"
+    )
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """From a document of `refinements`, whole or without its arrays."""
+        host, filled = row.get("stability_host") or {}, row.get("stability_discharged") or {}
+        stability = {
+            "above_hull_host": host.get("above_hull"),
+            "above_hull_discharged": filled.get("above_hull"),
+            "releases_oxygen": host.get("releases_oxygen"),
+            "stability_unknown": host.get("unknown"),
+        }
+        plain = {name: row.get(name) for name in cls.model_fields if name not in stability}
+        return cls.model_validate(plain | stability)
 
     @property
     def best(self) -> float | None:
