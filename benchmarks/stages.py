@@ -109,16 +109,15 @@ def readout(model: VoltageModel, graphs: GraphBatch, vectors: torch.Tensor) -> N
     """Voltages, both local voltages and intervals of all ions."""
     with torch.inference_mode():
         graph = GraphTensors.from_batch(graphs, torch.device("cpu"), windows=False)
-        nodes = vectors.double()
-        pooled = model.readout.pool(nodes, graph)
-        voltages = model.readout.voltages(pooled, graph)
-        everything = torch.ones(voltages.shape, dtype=torch.bool)
+        reading = model.readout.read(vectors, graph)
+        everything = torch.ones(reading.voltages.shape, dtype=torch.bool)
         baseline = torch.from_numpy(model.baseline)
-        model.readout.shares(nodes, pooled, voltages, graph, baseline, everything)
+        model.readout.shares(reading, graph, baseline, everything)
         if model.linear:
-            model.linear.local_voltages(nodes[~graph.is_site])
+            model.linear.local_voltages(vectors[~graph.is_site])
         if model.domain:
-            model.domain.percentile(model.domain.difficulty(pooled.numpy()))
+            squares = None if reading.squares is None else reading.squares.float().numpy()
+            model.domain.percentile(model.domain.difficulty(reading.pooled.numpy(), squares))
 
 
 def cost(model: VoltageModel, structures: list[PackedStructure]) -> list[Stage]:

@@ -33,6 +33,15 @@ def test_the_nearest_are_those_of_a_full_sort(space) -> None:
     assert distances[0, 50:, 0].max() == 0.0
 
 
+def test_squares_that_somebody_has_already_give_the_same(space) -> None:
+    rng, hosts, counted = space
+    points = np.concatenate((rng.normal(size=(50, 40)).astype(np.float32), hosts[:20]))
+    squares = ((points[:, None] - hosts[None]) ** 2).sum(axis=2)
+    known = nearest_hosts(points, hosts, counted, 5, squares=squares)
+    for found, expected in zip(known, nearest_hosts(points, hosts, counted, 5), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_of_equal_hosts_the_first_counts(space) -> None:
     _, hosts, counted = space
     which, distances = nearest_hosts(hosts[[7]], hosts, counted, 5)

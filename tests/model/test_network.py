@@ -191,11 +191,13 @@ def test_shares_are_integrated_gradients_of_the_readout(kind: str) -> None:
     readout, baseline = model.readout, torch.from_numpy(model.baseline)
     if kind in KERNELS:
         readout = random_process(kernel=kind)
-    nodes = model.trunk(graph).double()
-    pooled = readout.pool(nodes, graph)
-    voltages = readout.voltages(pooled, graph)
+    vectors = model.trunk(graph)
+    nodes, reading = vectors.double(), readout.read(vectors, graph)
+    pooled, voltages = readout.pool(nodes, graph), reading.voltages
+    torch.testing.assert_close(reading.pooled, pooled, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(voltages, readout.voltages(pooled, graph), rtol=0, atol=1e-5)
     everything = torch.ones_like(voltages, dtype=torch.bool)
-    shares = readout.shares(nodes, pooled, voltages, graph, baseline, everything)
+    shares = readout.shares(reading, graph, baseline, everything)
     mean_gradient = torch.zeros(len(IONS), *pooled.shape).double()
     steps = 100
     for k in range(steps):
@@ -247,21 +249,22 @@ def test_two_branches_are_the_mean_of_both_in_voltages_and_local_voltages() -> N
     model = two_branch_model()
     crystals = [random_crystal(seed, n, (3, 8, 25)) for seed, n in enumerate((4, 9))]
     graph = GraphTensors.from_batch(build_graphs(crystals, INSERTION), CPU)
-    nodes = model.trunk(graph).double()
-    pooled, baseline = model.readout.pool(nodes, graph), torch.from_numpy(model.baseline)
-    voltages = model.readout.voltages(pooled, graph)
-    everything = torch.ones_like(voltages, dtype=torch.bool)
-    shares = model.readout.shares(nodes, pooled, voltages, graph, baseline, everything)
+    baseline = torch.from_numpy(model.baseline)
+    reading = model.readout.read(model.trunk(graph), graph)
+    everything = torch.ones_like(reading.voltages, dtype=torch.bool)
+    shares = model.readout.shares(reading, graph, baseline, everything)
     volts, atoms, sites = 0.0, 0.0, 0.0
     for trunk, part, p0 in zip(
         model.trunk.trunks, model.readout.parts, baseline.chunk(2), strict=True
     ):
-        own = trunk(graph).double()
-        p = part.pool(own, graph)
-        v = part.voltages(p, graph)
-        of_part = part.shares(own, p, v, graph, p0, everything)
-        volts, atoms, sites = volts + v / 2, atoms + of_part.atoms / 2, sites + of_part.site / 2
-    torch.testing.assert_close(voltages, volts)
+        own = part.read(trunk(graph), graph)
+        of_part = part.shares(own, graph, p0, everything)
+        volts, atoms, sites = (
+            volts + own.voltages / 2,
+            atoms + of_part.atoms / 2,
+            sites + of_part.site / 2,
+        )
+    torch.testing.assert_close(reading.voltages, volts)
     torch.testing.assert_close(shares.atoms, atoms)
     torch.testing.assert_close(shares.site, sites)
     for index, prediction in enumerate(predict_candidates(model, crystals)):
@@ -292,15 +295,12 @@ def test_shares_that_are_not_wanted_change_no_other(make) -> None:
     crystals = [random_crystal(seed, 6, (3, 8, 25)) for seed in range(3)]
     graph = GraphTensors.from_batch(build_graphs(crystals, INSERTION), CPU)
     readout, baseline = model.readout, torch.from_numpy(model.baseline)
-    nodes = model.trunk(graph).double()
-    pooled = readout.pool(nodes, graph)
-    voltages = readout.voltages(pooled, graph)
-    everything = torch.ones_like(voltages, dtype=torch.bool)
+    reading = readout.read(model.trunk(graph), graph)
+    everything = torch.ones_like(reading.voltages, dtype=torch.bool)
     wanted = everything.clone()
     wanted[0, :2] = wanted[1, 2] = False
     shares, few = (
-        readout.shares(nodes, pooled, voltages, graph, baseline, which)
-        for which in (everything, wanted)
+        readout.shares(reading, graph, baseline, which) for which in (everything, wanted)
     )
     torch.testing.assert_close(few.site[wanted], shares.site[wanted], atol=1e-5, rtol=0)
     of_atom = wanted[:, graph.structure_of_node[~graph.is_site]]

@@ -14,10 +14,10 @@ def test_mean_pulls_are_those_of_torch(name) -> None:
     kernel = KERNELS[name]
     points, begin, way = torch.randn(40, 6), torch.randn(6), torch.randn(3, 6)
     first = (begin - points).square().sum(1)
-    along = (way[:, None] * (begin - points)).sum(2)
+    last = (begin + way[:, None] - points).square().sum(2)
     length = way.square().sum(1)
     pull, later = torch.zeros(3, 40), torch.zeros(3, 40)
-    add_mean_pulls(quadrature(), first, along, length, pull, later, exponential=kernel.exponential)
+    add_mean_pulls(quadrature(), first, last, length, pull, later, exponential=kernel.exponential)
     expected, expected_later = torch.zeros(3, 40).double(), torch.zeros(3, 40).double()
     for node, share in quadrature():
         on_line = (begin + node * way)[:, None].double() - points.double()

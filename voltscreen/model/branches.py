@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from voltscreen.model.readout import Readout, Shares
+from voltscreen.model.readout import Reading, Readout, Shares
 from voltscreen.model.trunk import N_FEATURES, GraphTensors, Trunk
 
 
@@ -66,27 +66,29 @@ class MeanReadout(Readout):
         """(b, p) pooled features of (n, 64 k) node vectors."""
         return torch.cat([part.pool(own, graph) for part, own in self._each(nodes)], dim=1)
 
+    def read(self, nodes: Tensor, graph: GraphTensors) -> Reading:
+        """The mean of the parts' readings; distances are those of the last part."""
+        parts = tuple(part.read(own, graph) for part, own in self._each(nodes))
+        return Reading(
+            pooled=torch.cat([part.pooled for part in parts], dim=1),
+            voltages=torch.stack([part.voltages for part in parts]).mean(0),
+            features=nodes[:, :0],
+            squares=parts[-1].squares,
+            parts=parts,
+        )
+
     def voltages(self, pooled: Tensor, graph: GraphTensors) -> Tensor:
         """(x, b) volt."""
         every = zip(self._parts, self._split(pooled), strict=True)
         return torch.stack([part.voltages(own, graph) for part, own in every]).mean(0)
 
     def shares(
-        self,
-        nodes: Tensor,
-        pooled: Tensor,
-        voltages: Tensor,
-        graph: GraphTensors,
-        baseline: Tensor,
-        wanted: Tensor,
+        self, reading: Reading, graph: GraphTensors, baseline: Tensor, wanted: Tensor
     ) -> Shares:
         """Means of the parts' shares."""
-        del voltages
         found = [
-            part.shares(own, p, part.voltages(p, graph), graph, p0, wanted)
-            for (part, own), p, p0 in zip(
-                self._each(nodes), self._split(pooled), self._split(baseline), strict=True
-            )
+            part.shares(own, graph, p0, wanted)
+            for part, own, p0 in zip(self._parts, reading.parts, self._split(baseline), strict=True)
         ]
         return Shares(
             torch.stack([own.atoms for own in found]).mean(0),

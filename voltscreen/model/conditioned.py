@@ -6,17 +6,27 @@ Index letters: n nodes, b structures, p pooled features, x ions, h hidden.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from voltscreen.ions import WORKING_IONS
-from voltscreen.model.readout import Readout, Shares, by_atom, quadrature, share_evenly
+from voltscreen.model.readout import (
+    Reading,
+    Readout,
+    Shares,
+    by_atom,
+    quadrature,
+    share_evenly,
+)
 from voltscreen.model.readout_kernels import add_product, silu_on_line, silu_slope
-from voltscreen.model.trunk import N_FEATURES, GraphTensors, mean_pool, site_pool
+from voltscreen.model.trunk import N_FEATURES, GraphTensors, mean_over_atoms, site_pool
 
 N_SCALARS = 3
+N_NUMBERS = 119
+"""Atomic numbers, and 0."""
 N_CONTEXT = 3
 N_HIDDEN, N_HIDDEN_2 = 128, 64
 N_ION_VECTOR = 16
@@ -45,27 +55,38 @@ class HostReadout(Readout):
     """
 
     ion_numbers: Tensor
+    ion_of_number: Tensor
 
     def __init__(self, ions: tuple[str, ...]) -> None:
         super().__init__()
         self.n_pooled = 3 * N_FEATURES + N_SCALARS
         self.widen = nn.Linear(N_FEATURES, N_FEATURES)
-        self.register_buffer(
-            "ion_numbers", torch.tensor([WORKING_IONS[i].atomic_number for i in ions]), False
-        )
+        numbers = torch.tensor([WORKING_IONS[ion].atomic_number for ion in ions])
+        self.register_buffer("ion_numbers", numbers, False)
+        self.register_buffer("ion_of_number", torch.full((N_NUMBERS,), len(ions)), False)
+        self.ion_of_number[numbers] = torch.arange(len(ions))
 
     def atom_features(self, nodes: Tensor) -> Tensor:
         """(n, 128): what is averaged over the atoms, of (n, 64)."""
         return torch.cat((nodes, functional.softplus(self.widen(nodes))), dim=1)
 
-    def _atom_features(self, nodes: Tensor) -> Tensor:
-        """The same in float32."""
-        wide = functional.linear(nodes, self.widen.weight.float(), self.widen.bias.float())
-        return torch.cat((nodes, functional.softplus(wide)), dim=1)
-
     def pool(self, nodes: Tensor, graph: GraphTensors) -> Tensor:
         """(b, p) pooled features of (n, 64) node vectors."""
-        features = self.atom_features(nodes)
+        return self._pooled(self.atom_features(nodes[~graph.is_site]), nodes, graph)
+
+    def read(self, nodes: Tensor, graph: GraphTensors) -> Reading:
+        """See `Readout.read`. The atoms' features are rounded to float32, their means are not."""
+        atoms = nodes[~graph.is_site]
+        wide = functional.linear(atoms, self.widen.weight.float(), self.widen.bias.float())
+        features = torch.cat((atoms, functional.softplus(wide)), dim=1)
+        return self._read(features, self._pooled(features.double(), nodes.double(), graph), graph)
+
+    @abstractmethod
+    def _read(self, features: Tensor, pooled: Tensor, graph: GraphTensors) -> Reading:
+        """The reading of atoms' features (a, 128) and pooled vectors (b, p)."""
+
+    def _pooled(self, features: Tensor, nodes: Tensor, graph: GraphTensors) -> Tensor:
+        """(b, p), of atoms' features (a, 128) and node vectors (n, 64)."""
         sites = nodes.new_zeros(len(graph.n_atoms), 2)
         sites.index_add_(
             0,
@@ -76,7 +97,7 @@ class HostReadout(Readout):
         volume = torch.log(graph.volumes / graph.n_atoms / _TYPICAL_VOLUME).to(nodes.dtype)
         return torch.cat(
             (
-                mean_pool(features, graph),
+                mean_over_atoms(features, graph),
                 site_pool(nodes, graph),
                 volume[:, None],
                 sites[:, :1] - _TYPICAL_CLEARANCE,
@@ -87,20 +108,18 @@ class HostReadout(Readout):
 
     def context(self, graph: GraphTensors) -> Tensor:
         """(x, b, 3): shares of the ion and of other working ions among the atoms, size of cell."""
-        shares = graph.volumes.new_zeros(len(self.ion_numbers), len(graph.n_atoms))
-        for x, number in enumerate(self.ion_numbers):
-            shares[x].index_add_(
-                0, graph.structure_of_node, graph.counts * (graph.atomic_numbers == number)
-            )
-        shares = shares / graph.n_atoms
+        n_ions, n_hosts = len(self.ion_numbers), len(graph.n_atoms)
+        shares = graph.volumes.new_zeros((n_ions + 1) * n_hosts)
+        # What is no working ion counts in a last row.
+        ion = self.ion_of_number[graph.atomic_numbers]
+        shares.index_add_(0, ion * n_hosts + graph.structure_of_node, graph.counts)
+        shares = shares.view(n_ions + 1, n_hosts)[:-1] / graph.n_atoms
         size = 0.5 * torch.log(graph.n_atoms / TYPICAL_ATOMS)
         return torch.stack((shares, shares.sum(0) - shares, size.expand_as(shares)), dim=2)
 
     def apart(
         self,
-        nodes: Tensor,
-        pooled: Tensor,
-        voltages: Tensor,
+        reading: Reading,
         graph: GraphTensors,
         baseline: Tensor,
         gradient: Tensor,
@@ -113,19 +132,19 @@ class HostReadout(Readout):
         left in the host is known to the readout, and no atom's own.
 
         Args:
-            gradient: (x, b, p) mean gradient on the line from the baseline; start: (x, b) V(p0);
-                wanted: (x, b) bool, as in `shares`.
+            gradient: (x, b, p) float32, mean gradient on the line from the baseline;
+            start: (x, b) V(p0); wanted: (x, b) bool, as in `shares`.
         """
         n_atom_features = 2 * N_FEATURES
         volume = 3 * N_FEATURES
-        change = gradient * (pooled - baseline)
-        atoms = ~graph.is_site
-        owner = graph.structure_of_node[atoms]
-        features = self._atom_features(nodes[atoms].float()) - baseline[:n_atom_features].float()
+        owner = graph.structure_of_node[~graph.is_site]
+        features = reading.features - baseline[:n_atom_features].float()
         local = by_atom(features, gradient[:, :, :n_atom_features], owner, wanted)
-        local = local + (start + change[:, :, volume])[:, owner]
-        site = change[:, :, n_atom_features:volume].sum(2) + change[:, :, volume + 1 :].sum(2)
-        return share_evenly(local, site, voltages, graph)
+        change = (reading.pooled - baseline).float()[:, n_atom_features:]
+        change = gradient[:, :, n_atom_features:] * change
+        of_volume = change[:, :, volume - n_atom_features]
+        local = local + (start + of_volume)[:, owner]
+        return share_evenly(local, change.sum(2) - of_volume, reading.voltages, graph)
 
 
 class IonConditionedReadout(HostReadout):
@@ -166,51 +185,51 @@ class IonConditionedReadout(HostReadout):
     def voltages(self, pooled: Tensor, graph: GraphTensors) -> Tensor:
         """(x, b) volt."""
         inputs = self._of_host(pooled) + self._of_ion(graph)
-        return self._voltage(inputs)
+        hidden = functional.silu(self.fc2(functional.silu(inputs)))
+        output = hidden @ self.out.weight[0] + self.out.bias[0]
+        return self.mean[:, :1] + self.scale[:, :1] * output
+
+    def _read(self, features: Tensor, pooled: Tensor, graph: GraphTensors) -> Reading:
+        return Reading(pooled, self.voltages(pooled, graph), features)
 
     def shares(
-        self,
-        nodes: Tensor,
-        pooled: Tensor,
-        voltages: Tensor,
-        graph: GraphTensors,
-        baseline: Tensor,
-        wanted: Tensor,
+        self, reading: Reading, graph: GraphTensors, baseline: Tensor, wanted: Tensor
     ) -> Shares:
         """See `HostReadout.apart`."""
-        start, from_ion = self._of_host(baseline[None]), self._of_ion(graph)
         ion, host = torch.nonzero(wanted, as_tuple=True)
-        slope = self._mean_slope(
-            start + from_ion[ion, host], (self._of_host(pooled) - start)[host], ion
-        )
-        gradient = slope.new_zeros(*wanted.shape, self.n_pooled)
+        start = self._of_host(baseline[None])
+        change = (self._of_host(reading.pooled) - start).float()[host]
+        first = (start + self._of_ion(graph)[ion, host]).float()
+        gradient = change.new_zeros(*wanted.shape, self.n_pooled)
+        slope = self._mean_slope(first, change, ion)
         gradient[ion, host] = slope @ self.fc1.weight[:, : self.n_pooled].float()
-        first = self._voltage(start + from_ion)
-        return self.apart(nodes, pooled, voltages, graph, baseline, gradient, first, wanted)
+        begin = change.new_zeros(wanted.shape)
+        begin[ion, host] = self._voltage(first, ion)
+        return self.apart(reading, graph, baseline, gradient, begin, wanted)
 
     def _of_host(self, pooled: Tensor) -> Tensor:
         """(b, h): what the pooled features give to the first hidden layer."""
         return functional.linear(pooled, self.fc1.weight[:, : self.n_pooled])
 
     def _of_ion(self, graph: GraphTensors) -> Tensor:
-        """(x, b, h): what ion and context give to it."""
-        context = self.context(graph).to(self.fc1.weight.dtype)
-        context[:, :, 2] = 0.0
-        ion = torch.cat((self.ion, self.descriptors), dim=1)
-        inputs = torch.cat((ion[:, None].expand(-1, context.shape[1], -1), context), dim=2)
-        return functional.linear(inputs, self.fc1.weight[:, self.n_pooled :], self.fc1.bias)
+        """(x, b, h): what ion and context, but for the size of the cell, give to it."""
+        shares = self.context(graph)[:, :, :2].to(self.fc1.weight.dtype)
+        own = torch.cat((self.ion, self.descriptors), dim=1)
+        weight = self.fc1.weight[:, self.n_pooled :]
+        of_own, of_shares = weight[:, : own.shape[1]], weight[:, own.shape[1] : -1]
+        return functional.linear(own, of_own, self.fc1.bias)[:, None] + shares @ of_shares.T
 
-    def _voltage(self, inputs: Tensor) -> Tensor:
-        """(x, b) volt, of the first hidden layer's inputs (x, b, h)."""
-        hidden = functional.silu(self.fc2(functional.silu(inputs)))
-        output = hidden @ self.out.weight[0] + self.out.bias[0]
-        return self.mean[:, :1] + self.scale[:, :1] * output
+    def _voltage(self, inputs: Tensor, ion: Tensor) -> Tensor:
+        """(r,) volt of ion (r,), of the first hidden layer's inputs (r, h), float32."""
+        weight, bias = self.fc2.weight.float(), self.fc2.bias.float()
+        hidden = functional.silu(functional.linear(functional.silu(inputs), weight, bias))
+        output = hidden @ self.out.weight[0].float() + self.out.bias[0].float()
+        return self.mean[ion, 0].float() + self.scale[ion, 0].float() * output
 
     def _mean_slope(self, start: Tensor, change: Tensor, ion: Tensor) -> Tensor:
         """(r, h) float32: dV of ion (r,) by the first hidden layer's inputs, mean of the line
-        from start (r, h) to start + change (r, h).
+        from start (r, h) to start + change (r, h), both float32.
         """
-        start, change = start.float(), change.float()
         weight, bias = self.fc2.weight.float(), self.fc2.bias.float()
         out = (self.out.weight[0] * self.scale[ion, :1]).float()
         total = torch.zeros_like(start)

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from voltscreen.model.readout import Readout, Shares, by_atom, quadrature, share_evenly
+from voltscreen.model.readout import (
+    Reading,
+    Readout,
+    Shares,
+    by_atom,
+    quadrature,
+    share_evenly,
+)
 from voltscreen.model.trunk import GraphTensors, mean_pool
 
 N_HIDDEN = 128
@@ -65,6 +72,11 @@ class IonHeads(Readout):
         """(b, 64): the mean over the atoms."""
         return mean_pool(nodes, graph)
 
+    def read(self, nodes: Tensor, graph: GraphTensors) -> Reading:
+        """See `Readout.read`."""
+        pooled = self.pool(nodes.double(), graph)
+        return Reading(pooled, self.voltages(pooled, graph), nodes[~graph.is_site].float())
+
     def voltages(self, pooled: Tensor, graph: GraphTensors) -> Tensor:
         """(ions, b), volt."""
         del graph
@@ -72,20 +84,14 @@ class IonHeads(Readout):
         return voltages
 
     def shares(
-        self,
-        nodes: Tensor,
-        pooled: Tensor,
-        voltages: Tensor,
-        graph: GraphTensors,
-        baseline: Tensor,
-        wanted: Tensor,
+        self, reading: Reading, graph: GraphTensors, baseline: Tensor, wanted: Tensor
     ) -> Shares:
         """V_i = V(p0) + (v_i - p0) . g, whose mean is V; nothing belongs to a site."""
+        pooled, voltages = reading.pooled, reading.voltages
         gradient = pooled.new_zeros(len(self.mean), *pooled.shape)
         for node, weight in quadrature():
             gradient += weight * self.gradient(baseline + node * (pooled - baseline))
-        atoms = ~graph.is_site
-        owner = graph.structure_of_node[atoms]
-        local = by_atom((nodes[atoms] - baseline).float(), gradient.float(), owner, wanted)
+        owner = graph.structure_of_node[~graph.is_site]
+        local = by_atom(reading.features - baseline.float(), gradient.float(), owner, wanted)
         local = local + self(baseline[None])
         return share_evenly(local, torch.zeros_like(voltages), voltages, graph)

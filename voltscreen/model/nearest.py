@@ -20,29 +20,37 @@ def nearest_hosts(
     n_nearest: int,
     *,
     apart: bool = False,
+    squares: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Indices and distances of the nearest hosts among those that count for each ion.
 
-    One product of matrices finds the few that can be nearest; their distances are then computed
-    from differences, so that a host that is a training host is at distance 0. Of equally near
-    hosts the first counts.
+    Squared distances to float32 rounding find the few that can be nearest; their distances are
+    then computed from differences, so that a host that is a training host is at distance 0. Of
+    equally near hosts the first counts.
 
     Args:
         points: (b, p). hosts: (h, p), in the same units. counted: (ions, h).
         apart: the points are the hosts, and none is its own neighbour.
+        squares: (b, h), squared distances; by default from a product of matrices.
 
     Returns:
         (ions, b, n_nearest) int64 and float64, nearest first; -1 and nan where there are fewer.
     """
-    product = torch.from_numpy(points) @ torch.from_numpy(hosts).T
-    half_squares = torch.from_numpy(0.5 * (hosts.astype(np.float64) ** 2).sum(axis=1)).float()
-    order = (half_squares - product).numpy()
+    order = _half_squares(points, hosts) if squares is None else squares
     members = np.flatnonzero(counted.ravel()) % len(hosts)
     starts = np.concatenate(([0], np.cumsum(counted.sum(axis=1))))
     which = np.full((len(counted), len(points), n_nearest), -1, np.int64)
     distances = np.full(which.shape, np.nan)
     _select(order, points, hosts, members, starts, apart, which, distances)
     return which, distances
+
+
+def _half_squares(points: NDArray[np.float32], hosts: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(b, h): half the squared distances, less what is the same for all hosts."""
+    product = torch.from_numpy(points) @ torch.from_numpy(hosts).T
+    lengths = torch.from_numpy(0.5 * (hosts.astype(np.float64) ** 2).sum(axis=1)).float()
+    half: NDArray[np.float32] = (lengths - product).numpy()
+    return half
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)

@@ -278,22 +278,21 @@ def _predict_hosts(model: VoltageModel, hosts: _Hosts, which: Sequence[int]) -> 
         if model.device.type != "cpu":
             vectors = model.trunk(graph)
             kind_of_node = np.arange(len(vectors))
-        nodes = vectors.double()
-        pooled = model.readout.pool(nodes, graph)
-        voltage = model.readout.voltages(pooled, graph)
+        reading = model.readout.read(vectors, graph)
         baseline = torch.from_numpy(model.baseline).to(model.device)
         asked = torch.from_numpy(hosts.wanted(which)).to(model.device)
-        shares = model.readout.shares(nodes, pooled, voltage, graph, baseline, asked)
+        shares = model.readout.shares(reading, graph, baseline, asked)
         linear = None
         if model.linear:
-            linear = model.linear.local_voltages(nodes[~graph.is_site]).float().cpu().numpy()
+            linear = model.linear.local_voltages(vectors[~graph.is_site]).float().cpu().numpy()
     # From kinds of nodes to atoms.
     is_atom = graphs.atomic_numbers > 0
     atoms = (np.cumsum(is_atom) - 1)[kind_of_node[is_atom[kind_of_node]]]
-    voltages = voltage.cpu().numpy()
+    voltages = reading.voltages.cpu().numpy()
     percentile = uncertainty = None
     if model.domain:
-        difficulty = model.domain.difficulty(pooled.cpu().numpy())
+        squares = None if reading.squares is None else reading.squares.float().cpu().numpy()
+        difficulty = model.domain.difficulty(reading.pooled.cpu().numpy(), squares)
         percentile = model.domain.percentile(difficulty)
         if model.intervals:
             uncertainty = model.intervals.around(voltages, difficulty)

@@ -19,6 +19,24 @@ knows."""
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What a readout makes of the nodes of a batch: the voltages, and what their shares need.
+
+    pooled: (b, p) float64. voltages: (x, b) float64, volt.
+    features: (a, f) float32, the atoms' own, whose means `pooled` begins with; a readout made of
+    others leaves them to the parts and has none, f = 0.
+    squares: (b, h) float64, squared distances to `Readout.training_hosts`, if it has them.
+    parts: the readings of the readouts that this one is made of.
+    """
+
+    pooled: Tensor
+    voltages: Tensor
+    features: Tensor
+    squares: Tensor | None = None
+    parts: tuple[Reading, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Shares:
     """`additive` local voltages: voltage = site + mean over the structure's atoms of atoms.
 
@@ -47,18 +65,16 @@ class Readout(nn.Module, ABC):
         """(b, p) pooled features of (n, 64) node vectors."""
 
     @abstractmethod
+    def read(self, nodes: Tensor, graph: GraphTensors) -> Reading:
+        """The voltages of a batch, from (n, 64) float32 node vectors."""
+
+    @abstractmethod
     def voltages(self, pooled: Tensor, graph: GraphTensors) -> Tensor:
-        """(x, b) volt."""
+        """(x, b) volt, of pooled features (b, p) float64 alone."""
 
     @abstractmethod
     def shares(
-        self,
-        nodes: Tensor,
-        pooled: Tensor,
-        voltages: Tensor,
-        graph: GraphTensors,
-        baseline: Tensor,
-        wanted: Tensor,
+        self, reading: Reading, graph: GraphTensors, baseline: Tensor, wanted: Tensor
     ) -> Shares:
         """Integrated gradients of the voltages (x, b) from a baseline (p,), by atom and site.
 

@@ -36,7 +36,7 @@ def add_product(total: Tensor, left: Tensor, right: Tensor, share: float) -> Non
 def add_mean_pulls(
     rule: list[tuple[float, float]],
     first: Tensor,
-    along: Tensor,
+    last: Tensor,
     length: Tensor,
     pull: Tensor,
     later: Tensor,
@@ -44,10 +44,11 @@ def add_mean_pulls(
     exponential: bool,
 ) -> None:
     """Add to pull and later (b, h) the means over t of a kernel's pull -k'(d) / d and of t times,
-    where d^2 = first (h,) + 2 t along (b, h) + t^2 length (b,), by a rule of nodes and weights.
+    where d^2 = (1 - t) first (h,) + t last (b, h) - t (1 - t) length (b,), by a rule of nodes and
+    weights. That is the squared distance to a point of a line of squared length `length`.
     """
     nodes, shares = np.array(rule, np.float32).T.copy()
-    arrays = (first, along, length, pull, later)
+    arrays = (first, last, length, pull, later)
     _add_mean_pulls(nodes, shares, exponential, *(tensor.contiguous().numpy() for tensor in arrays))
 
 
@@ -57,19 +58,19 @@ def _add_mean_pulls(
     shares: NDArray[np.float32],
     exponential: bool,
     first: NDArray[np.float32],
-    along: NDArray[np.float32],
+    last: NDArray[np.float32],
     length: NDArray[np.float32],
     pull: NDArray[np.float32],
     later: NDArray[np.float32],
 ) -> None:
     root, three = np.float32(3.0**0.5), np.float32(3.0)
-    for b in range(len(along)):
-        way, total, late = along[b], pull[b], later[b]
+    for b in range(len(last)):
+        end, total, late = last[b], pull[b], later[b]
         for q in range(len(nodes)):
             t, share = nodes[q], shares[q]
-            twice, square = np.float32(2.0) * t, t * t * length[b]
-            for h in range(len(way)):
-                d = np.sqrt(max(first[h] + twice * way[h] + square, np.float32(1e-12)))
+            before, inside = ONE - t, t * (ONE - t) * length[b]
+            for h in range(len(end)):
+                d = np.sqrt(max(before * first[h] + t * end[h] - inside, np.float32(1e-12)))
                 value = share * (exp(-d) / d if exponential else three * exp(-root * d))
                 total[h] += value
                 late[h] += t * value

@@ -199,11 +199,16 @@ class Trunk(nn.Module):
 
 def mean_pool(nodes: Tensor, graph: GraphTensors) -> Tensor:
     """(b, f): mean over the atoms of each structure of (n, f)."""
+    return mean_over_atoms(nodes[~graph.is_site], graph)
+
+
+def mean_over_atoms(values: Tensor, graph: GraphTensors) -> Tensor:
+    """(b, f): mean over each structure of values of the atoms (a, f)."""
     atoms = ~graph.is_site
-    total = nodes.new_zeros(len(graph.n_atoms), nodes.shape[1])
-    counted = nodes[atoms] * graph.counts[atoms, None].to(nodes.dtype)
+    total = values.new_zeros(len(graph.n_atoms), values.shape[1])
+    counted = values * graph.counts[atoms, None].to(values.dtype)
     total.index_add_(0, graph.structure_of_node[atoms], counted)
-    return total / graph.n_atoms[:, None].to(nodes.dtype)
+    return total / graph.n_atoms[:, None].to(values.dtype)
 
 
 def site_pool(nodes: Tensor, graph: GraphTensors) -> Tensor:

@@ -106,12 +106,17 @@ class Neighborhood:
     roughness: NDArray[np.float32]
     misfit: NDArray[np.float32]
 
-    def signs(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
+    def signs(
+        self, pooled: NDArray[np.float64], squares: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float64]:
         """(3, ions, b): log of the mean distance of pooled features (b, p) to the nearest
         training hosts of each ion, then the mean roughness and misfit there.
+
+        squares: (b, h), the squared distances to the hosts, where somebody has them already.
         """
         points = ((pooled[:, -len(self.center) :] - self.center) / self.spread).astype(np.float32)
-        return self._signs(*nearest_hosts(points, self.hosts, self.trained_on, N_NEAREST))
+        found = nearest_hosts(points, self.hosts, self.trained_on, N_NEAREST, squares=squares)
+        return self._signs(*found)
 
     @cached_property
     def own_signs(self) -> list[NDArray[np.float64]]:
@@ -197,11 +202,13 @@ class Domain:
         own["trained_on"] = own["trained_on"].astype(np.bool_)
         return cls(Neighborhood(**own), arrays["weights"], arrays["percentiles"])
 
-    def difficulty(self, pooled: NDArray[np.float64]) -> NDArray[np.float64]:
+    def difficulty(
+        self, pooled: NDArray[np.float64], squares: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float64]:
         """(ions, b): the error to expect of hosts with pooled features (b, p), in units of that
-        of the ion's median training host held out.
+        of the ion's median training host held out; arguments of `Neighborhood.signs`.
         """
-        return self.difficulty_of(self.neighborhood.signs(pooled))
+        return self.difficulty_of(self.neighborhood.signs(pooled, squares))
 
     def difficulty_of(self, signs: NDArray[np.float64]) -> NDArray[np.float64]:
         """(ions, b): the same, of signs (3, ions, b)."""
