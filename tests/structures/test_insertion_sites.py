@@ -50,7 +50,7 @@ def test_the_largest_void_is_that_of_scipy(seed: int, n_atoms: int) -> None:
     structure = random_crystal(seed, n_atoms, (3, 8, 16, 25, 26))
     sites = insertion_sites([structure])
     # Of vertices closer than this the search keeps one, which need not be the widest.
-    coincident = module._COINCIDENT
+    coincident = module.COINCIDENT
     assert sites.clearance.max() == pytest.approx(largest_by_scipy(structure), abs=coincident)
 
 
@@ -136,4 +136,4 @@ def test_the_jitter_is_too_small_to_matter(monkeypatch) -> None:
     for b, structure in enumerate(structures):
         best = sites.frac_coords[sites.best()[b]] @ structure.lattice
         walls = np.sort(np.linalg.norm(best - positions[b], axis=1))[:4]
-        assert np.ptp(walls) < 10 * module._JITTER * 1e-3
+        assert np.ptp(walls) < 10 * module.JITTER * 1e-3

@@ -24,7 +24,7 @@ _FAR = 1e30
 _NOBODY = -(1 << 62)  # a name that no atom has: those in images may be negative
 _BLOCK = 16
 _IMAGE_SHIFT = 16
-_MOST_TETRAHEDRA = 60  # an atom; there are about seven
+MOST_TETRAHEDRA = 60  # an atom; there are about seven
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -49,7 +49,7 @@ def tetrahedra(  # noqa: C901, PLR0912, PLR0915 - one hot loop with much state
         walk there are no tetrahedra.
     """
     n = len(position)
-    most = _MOST_TETRAHEDRA * n + 64
+    most = MOST_TETRAHEDRA * n + 64
     corners, spheres = np.empty((16 * n + 64, 4), np.int64), np.empty((16 * n + 64, 5))
     size = 256
     while size < 64 * n:

@@ -8,12 +8,12 @@ void of largest clearance orders the DFT voltages of 360 labelled electrodes bet
 the widest void: mean Spearman correlation by ion 0.880 against 0.866.)
 
 All vertices are found: they are the centres of the Delaunay tetrahedra. Symmetric crystals have
-vertices with more than four nearest atoms; a displacement of every atom by `_JITTER`, too small to
+vertices with more than four nearest atoms; a displacement of every atom by `JITTER`, too small to
 matter, splits them into ones with four.
 
 Near-equal voids all count, by a weight that falls smoothly to zero `WINDOW` below the best:
 otherwise rounding would choose between the equivalent voids of a symmetric host. Voids that look
-alike to within `_ALIKE` share one place in the list.
+alike to within `ALIKE` share one place in the list.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ CROWDING_RANGE = 0.5
 
 ANIONS = (7, 8, 9, 16, 17, 34, 35, 52, 53)
 """Atomic numbers; all other atoms count as closer than they are."""
-_MARGIN_BY_NUMBER = np.full(119, CATION_MARGIN)
-_MARGIN_BY_NUMBER[list(ANIONS)] = 0.0
+MARGIN_BY_NUMBER = np.full(119, CATION_MARGIN)
+MARGIN_BY_NUMBER[list(ANIONS)] = 0.0
 
-_JITTER = 1e-6  # angstrom
-_COINCIDENT = 1e-3  # angstrom, vertices closer than this are one
-_FLAT = 1e-5  # volume of three directions; four atoms flatter than this make no vertex
-_FIRST_REACH = 5.6  # angstrom, neighbours looked at first; grows until no void needs more
-_SIGHT = 5.0  # angstrom, atoms this near decide whether two voids look alike
-_LAST_REACH = 60.0  # angstrom
-_VOLUME_ERROR = 1e-5  # relative, of the sum of the tetrahedra's volumes
-_MOST_JITTERS = 6
-_ALIKE = 1e-5  # relative difference of what they see
+JITTER = 1e-6  # angstrom
+COINCIDENT = 1e-3  # angstrom, vertices closer than this are one
+FLAT = 1e-5  # volume of three directions; four atoms flatter than this make no vertex
+FIRST_REACH = 5.6  # angstrom, neighbours looked at first; grows until no void needs more
+SIGHT = 5.0  # angstrom, atoms this near decide whether two voids look alike
+LAST_REACH = 60.0  # angstrom
+VOLUME_ERROR = 1e-5  # relative, of the sum of the tetrahedra's volumes
+MOST_JITTERS = 6
+ALIKE = 1e-5  # relative difference of what they see
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +91,8 @@ def insertion_sites(structures: Sequence[PackedStructure]) -> InsertionSites:
     counts, sites = _search(
         np.stack([structure.lattice for structure in structures]),
         np.concatenate([structure.frac_coords for structure in structures]),
-        _MARGIN_BY_NUMBER[numbers],
-        _MARK_BY_NUMBER[numbers],
+        MARGIN_BY_NUMBER[numbers],
+        MARK_BY_NUMBER[numbers],
         offsets,
     )
     return InsertionSites(
@@ -106,7 +106,7 @@ def insertion_sites(structures: Sequence[PackedStructure]) -> InsertionSites:
 
 # A number an element by which sums over atoms tell elements apart: the fractional parts of the
 # multiples of the golden ratio never repeat.
-_MARK_BY_NUMBER = 0.5 + (np.arange(119) * 0.6180339887498949) % 1.0
+MARK_BY_NUMBER = 0.5 + (np.arange(119) * 0.6180339887498949) % 1.0
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -153,13 +153,13 @@ def _sites_of(  # noqa: C901 - one hot loop
         margin = margins[a]
         for k in range(1, 4):
             margin = max(margin, margins[corners[t, k] & ATOM])
-        if distance - margin < top - WINDOW - _JITTER:
+        if distance - margin < top - WINDOW - JITTER:
             continue
         lengths = 1.0
         for k in range(3):
             vector_to(lattice, wrapped, a, corners[t, k + 1], wall[k])
             lengths *= math.sqrt(wall[k, 0] ** 2 + wall[k, 1] ** 2 + wall[k, 2] ** 2)
-        if 6.0 * spheres[t, 4] < _FLAT * lengths:
+        if 6.0 * spheres[t, 4] < FLAT * lengths:
             continue
         x, y, z, _ = circumsphere(wall)
         radius = math.sqrt(x * x + y * y + z * z)
@@ -197,16 +197,16 @@ def _tetrahedra(
     volumes of the tetrahedra must add up to that of the cell.
     """
     volume = abs(np.linalg.det(lattice))
-    reach = min(_FIRST_REACH, 2.0 * volume ** (1.0 / 3.0) + 4.0)
-    seed, strength = 0, _JITTER
+    reach = min(FIRST_REACH, 2.0 * volume ** (1.0 / 3.0) + 4.0)
+    seed, strength = 0, JITTER
     while True:
         cell, position = _jittered(lattice, wrapped, strength, seed)
         offsets, entries, who = near_atoms(cell, wrapped, position, spacing, reach)
         corners, spheres, needed = tetrahedra(
             cell, position, offsets, entries, who, reach - CATION_MARGIN
         )
-        whole = abs(spheres[:, 4].sum() - volume) < _VOLUME_ERROR * volume
-        if (needed == 0.0 and whole) or seed > _MOST_JITTERS or reach > _LAST_REACH:
+        whole = abs(spheres[:, 4].sum() - volume) < VOLUME_ERROR * volume
+        if (needed == 0.0 and whole) or seed > MOST_JITTERS or reach > LAST_REACH:
             return offsets, entries, who, corners, spheres
         if needed > 0.0:
             reach = max(needed + 2 * CATION_MARGIN, 1.15 * reach)
@@ -287,8 +287,8 @@ def _is_known(
     """Whether void `count` coincides with one before it."""
     for w in range(count):
         if (
-            abs(found[w, 3] - found[count, 3]) < _COINCIDENT
-            and _gap(lattice, spacing, found[w], found[count], _COINCIDENT) < _COINCIDENT
+            abs(found[w, 3] - found[count, 3]) < COINCIDENT
+            and _gap(lattice, spacing, found[w], found[count], COINCIDENT) < COINCIDENT
         ):
             return True
     return False
@@ -357,12 +357,12 @@ def _place_of(
     """
     view = -1.0
     for w in range(kept):
-        if abs(out[w, 3] - void[3]) < _COINCIDENT / 10:
+        if abs(out[w, 3] - void[3]) < COINCIDENT / 10:
             if view < 0.0:
                 view = _view(lattice, wrapped, marks, spacing, void[:3])
             if seen[w] < 0.0:
                 seen[w] = _view(lattice, wrapped, marks, spacing, out[w, :3])
-            if abs(seen[w] - view) < _ALIKE * view:
+            if abs(seen[w] - view) < ALIKE * view:
                 return w
     seen[kept] = view
     return kept
@@ -377,7 +377,7 @@ def _view(
     point: NDArray[np.float64],
 ) -> float:
     """A number that differs where the elements or distances around a point do."""
-    q0, q1, q2 = _SIGHT / spacing[0], _SIGHT / spacing[1], _SIGHT / spacing[2]
+    q0, q1, q2 = SIGHT / spacing[0], SIGHT / spacing[1], SIGHT / spacing[2]
     total = 0.0
     for j in range(len(wrapped)):
         d0, d1, d2 = wrapped[j, 0] - point[0], wrapped[j, 1] - point[1], wrapped[j, 2] - point[2]
@@ -391,7 +391,7 @@ def _view(
                     x = f0 * lattice[0, 0] + f1 * lattice[1, 0] + f2 * lattice[2, 0]
                     y = f0 * lattice[0, 1] + f1 * lattice[1, 1] + f2 * lattice[2, 1]
                     z = f0 * lattice[0, 2] + f1 * lattice[1, 2] + f2 * lattice[2, 2]
-                    near = 1.0 - (x * x + y * y + z * z) / (_SIGHT * _SIGHT)
+                    near = 1.0 - (x * x + y * y + z * z) / (SIGHT * SIGHT)
                     if near > 0.0:
                         part += near * near
         total += marks[j] * part

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 N_SHELLS = 32
 """Entries of an atom stand by the shell of squared distance that they are in, nearest first."""
 
-_BASE, _HALF = 1024, 512
-_ATOM_BITS = 16
-ATOM = (1 << _ATOM_BITS) - 1
+BASE, HALF = 1024, 512
+ATOM_BITS = 16
+ATOM = (1 << ATOM_BITS) - 1
 """What of a name is the atom's index."""
 _ITSELF = 1e-6  # square angstrom; atoms this near were refused
 
@@ -24,20 +24,20 @@ _ITSELF = 1e-6  # square angstrom; atoms this near were refused
 @numba.njit(inline="always")
 def image_code(n0: int, n1: int, n2: int) -> int:
     """A number for a cell image; the code of a difference is the difference of the codes."""
-    return (n0 * _BASE + n1) * _BASE + n2
+    return (n0 * BASE + n1) * BASE + n2
 
 
 @numba.njit(inline="always")
 def decode_image(code: int) -> tuple[int, int, int]:
     """The inverse of `image_code`."""
-    shifted = code + (_HALF * _BASE + _HALF) * _BASE + _HALF
-    return (shifted >> 20) - _HALF, ((shifted >> 10) & 1023) - _HALF, (shifted & 1023) - _HALF
+    shifted = code + (HALF * BASE + HALF) * BASE + HALF
+    return (shifted >> 20) - HALF, ((shifted >> 10) & 1023) - HALF, (shifted & 1023) - HALF
 
 
 @numba.njit(inline="always")
 def name_of(atom: int, code: int) -> int:
     """One number for an atom in an image; its atom is name & ATOM, the code name >> 16."""
-    return (code << _ATOM_BITS) + atom
+    return (code << ATOM_BITS) + atom
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -1,0 +1,84 @@
+"""Comparison of graphs built on a device with those that numba builds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from voltscreen.graph import GraphBatch, GraphSpec, build_graphs
+from voltscreen.graph.on_device.build import DeviceGraphs, build_on_device
+from voltscreen.graph.on_device.crystals import Crystals
+from voltscreen.structures import PackedStructure
+
+DEVICES = pytest.mark.parametrize(
+    "device",
+    [
+        torch.device("cpu"),
+        pytest.param(
+            torch.device("cuda"),
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+        ),
+    ],
+    ids=str,
+)
+ATOL = 2e-6
+"""Distances and weights are float32."""
+
+
+def build(structures: list[PackedStructure], spec: GraphSpec, device: torch.device) -> GraphBatch:
+    """The graphs that are built on a device, as arrays."""
+    return as_batch(build_on_device(Crystals.from_structures(structures, device), spec))
+
+
+def as_batch(graphs: DeviceGraphs) -> GraphBatch:
+    names = [name for name in GraphBatch.__dataclass_fields__ if name != "spec"]
+    arrays = {name: getattr(graphs, name).cpu().numpy() for name in names}
+    return GraphBatch(spec=graphs.spec, **arrays)
+
+
+def assert_equal_graphs(
+    structures: list[PackedStructure], spec: GraphSpec, device: torch.device
+) -> None:
+    """Node by node and edge by edge; sites that nothing tells apart may have changed places."""
+    found, expected = build(structures, spec, device), build_graphs(structures, spec)
+    for name in ("offsets", "n_sites", "atomic_numbers", "counts", "edge_offsets"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
+    np.testing.assert_allclose(found.volumes, expected.volumes, rtol=1e-12)
+    np.testing.assert_array_equal(found.n_undercoordinated, expected.n_undercoordinated)
+    np.testing.assert_array_equal(found.isolated_atom, expected.isolated_atom)
+    for one, other in zip(edges_of_atoms(found), edges_of_atoms(expected), strict=True):
+        np.testing.assert_allclose(one, other, atol=ATOL, rtol=0)
+    for one, other in zip(sites_of(found), sites_of(expected), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5, rtol=0)
+
+
+def edges_of_atoms(graphs: GraphBatch) -> list[np.ndarray]:
+    """Receiver, sender, distance, weight of the edges of atoms; of one pair the nearest first."""
+    receiver = np.repeat(np.arange(len(graphs.atomic_numbers)), np.diff(graphs.edge_offsets))
+    order = np.lexsort((-graphs.weights, graphs.distances, graphs.neighbors, receiver))
+    order = order[graphs.atomic_numbers[receiver[order]] > 0]
+    return [
+        array[order] for array in (receiver, graphs.neighbors, graphs.distances, graphs.weights)
+    ]
+
+
+def sites_of(graphs: GraphBatch) -> list[np.ndarray]:
+    """Of the sites of every structure weight, clearance, distance, and distances and weights of
+    their neighbours by element, in an order that does not depend on that of equal sites.
+    """
+    rows = []
+    first = np.concatenate(([0], np.cumsum(graphs.n_sites)))
+    for b in range(len(graphs)):
+        own = []
+        for k in range(first[b], first[b + 1]):
+            node = graphs.offsets[b + 1] - first[b + 1] + k
+            edges = slice(graphs.edge_offsets[node], graphs.edge_offsets[node + 1])
+            numbers = graphs.atomic_numbers[graphs.neighbors[edges]]
+            order = np.lexsort((graphs.distances[edges], numbers))
+            site = [graphs.site_clearances[k], graphs.site_distances[k], graphs.site_weights[k]]
+            seen = np.stack((numbers, graphs.distances[edges], graphs.weights[edges]))[:, order]
+            key = (round(float(site[0]), 4), float((seen[0] * seen[1] * seen[2]).sum()))
+            own.append((key, np.concatenate((site, seen.ravel()))))
+        rows += [row for _, row in sorted(own, key=lambda item: item[0])]
+    return rows

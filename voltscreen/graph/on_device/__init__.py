@@ -1,0 +1,1 @@
+"""Graphs of many crystals at once, built with torch operations on any device."""
