@@ -39,6 +39,7 @@ POINTS = (
     "rank.cleared",  # the former ranking of an ion is gone
     "rank.part",  # an ion is ranked, others are not
     "rank.written",  # all ions are, the campaign is not done
+    "refine.looked",  # a second look is taken, not on record
     "refine.written",  # a second look is on record, its Firework still runs
     "substitute.scored",  # a suggestion is scored, its new structure stored, itself not
     "substitute.written",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -68,6 +71,12 @@ def imported(store, launchpad, home):
     (home / "models" / "broken.safetensors").write_bytes(damaged(data))
 
 
+def leased(store, launchpad, home):
+    dead = {"host": socket.gethostname(), "pid": os.getpid(), "started": "before"}
+    later = datetime.now(UTC) + timedelta(hours=1)
+    store.database["leases"].insert_one({"_id": "submit c", "mark": "m", "until": later, **dead})
+
+
 def lock(store, launchpad, home):
     launchpad.workflows.update_many({}, {"$set": {"locked": True}})
 
@@ -131,6 +140,7 @@ PLANTED = {
     weights: Kind.MODEL,
     cached: Kind.MODEL,
     imported: Kind.MODEL,
+    leased: Kind.LEASE,
     lock: Kind.LOCK,
     reserved: Kind.RESERVED,
     lost: Kind.LOST,
@@ -141,6 +151,10 @@ PLANTED = {
     hole: Kind.HOLE,
     loose: Kind.LOOSE,
 }
+
+
+def test_every_kind_of_finding_is_planted() -> None:
+    assert set(PLANTED.values()) == set(Kind)
 
 
 def test_a_healthy_database_has_no_findings(campaign, patient) -> None:

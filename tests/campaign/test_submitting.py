@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 
 import pytest
 
 from tests.campaign.test_campaign import pool, spec_of
-from voltscreen.campaign import control, submitting
-from voltscreen.campaign.worker_id import WorkerId
+from voltscreen.campaign import control
 from voltscreen.errors import CampaignError
 from voltscreen.store import connect
-from voltscreen.store.documents import now
+from voltscreen.store.lease import lease
 
 
 def submit(path, gate, answers) -> None:
@@ -21,6 +21,11 @@ def submit(path, gate, answers) -> None:
     with connect(indexes=False) as store, contextlib.closing(open_launchpad()) as launchpad:
         gate.wait()
         answers.put(control.submit(store, launchpad, spec_of(path)).workflow_id)
+
+
+def hold_and_die() -> None:
+    with connect(indexes=False) as store, lease(store, "submit c", seconds=3600):
+        os._exit(1)
 
 
 def test_four_submits_at_once_make_one_workflow(store, launchpad, tmp_path) -> None:
@@ -35,23 +40,24 @@ def test_four_submits_at_once_make_one_workflow(store, launchpad, tmp_path) -> N
         process.join()
     assert sorted(given, key=str) == [1, None, None, None]
     assert launchpad.workflows.count_documents({}) == 1
-    assert "submitting" not in store.campaigns.find_one({"_id": "c"})
+    assert store.database["leases"].count_documents({}) == 0
 
 
-def test_the_mark_of_a_dead_process_is_taken_over(store, launchpad, tmp_path) -> None:
+def test_a_lease_of_a_dead_process_is_taken_over(store, launchpad, tmp_path) -> None:
+    dead = multiprocessing.get_context("spawn").Process(target=hold_and_die)
+    dead.start()
+    dead.join()
+    assert store.database["leases"].count_documents({"_id": "submit c"}) == 1
     spec = spec_of(pool(tmp_path, 10, bad=False))
-    control.register(store, spec)
-    dead = WorkerId.current().name.rpartition("|")[0] + "|1"
-    store.campaigns.update_one({}, {"$set": {"submitting": {"by": dead, "since": now()}}})
     assert control.submit(store, launchpad, spec).workflow_id is not None
 
 
 def test_a_living_one_is_waited_for_and_then_named(store, launchpad, tmp_path, monkeypatch) -> None:
     spec = spec_of(pool(tmp_path, 10, bad=False))
     control.register(store, spec)
-    monkeypatch.setattr(submitting, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(control, "WAIT_SECONDS", 0.3)
     with (
-        submitting.alone(store, "c"),
-        pytest.raises(CampaignError, match="being submitted by another process"),
+        lease(store, "submit c"),
+        pytest.raises(CampaignError, match="'submit c' is under way in process"),
     ):
         control.submit(store, launchpad, spec)

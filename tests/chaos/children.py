@@ -1,10 +1,12 @@
 """Processes to be killed: forked from one that has everything imported, so that they start at once.
 
-This module is imported there before the first fork, with numba's kernels and the network loaded.
+This module is imported there before the first fork, with all loaded that a campaign needs once:
+numba's kernels, the network, the table of substitutions, the universal potential.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 import os
 import signal
@@ -21,14 +23,25 @@ from voltscreen.graph import INSERTION, build_graphs
 from voltscreen.structures import PackedStructure, refuse_overlap
 
 torch.set_num_threads(1)
-_CRYSTAL = PackedStructure.from_arrays(np.eye(3) * 4, [[0, 0, 0]], [8])
-refuse_overlap(_CRYSTAL)
-build_graphs([_CRYSTAL], INSERTION)
 
 MARK = "CHAOS_MARK"
 """File that a process makes when it comes to its point."""
+HAS_POTENTIAL = importlib.util.find_spec("chgnet") is not None
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([__name__])
+_CONTEXT.set_forkserver_preload([f"{__name__.rpartition('.')[0]}.preload"])
+
+
+def warm_up() -> None:
+    """Load what every campaign needs; called in the process that the others are forked from."""
+    from voltscreen.campaign.firetasks import _potential
+    from voltscreen.screening.oxidation import substitution_probability
+
+    crystal = PackedStructure.from_arrays(np.eye(3) * 4, [[0, 0, 0]], [8])
+    refuse_overlap(crystal)
+    build_graphs([crystal], INSERTION)
+    substitution_probability("Mn", "Fe", 4, 4)
+    if HAS_POTENTIAL:
+        _potential()
 
 
 def start(action: Callable[[], None], environment: dict[str, str]) -> BaseProcess:

@@ -8,41 +8,27 @@ nobody disturbed: equal, none missing, none double.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import socket
 import time
-import uuid
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import Any, Self
-
-import pandas as pd
+from typing import Self
 
 from tests.chaos import children
+from tests.chaos.ends import collections, compare
+from tests.chaos.ground import NAME, PATIENCE, Campaign, Ground, Scene, campaign, end
 from tests.chaos.proxy import Wire
-from tests.model.helpers import random_crystal, small_model
-from tests.screening.test_substitution import host
 from voltscreen.campaign import control
-from voltscreen.campaign.launchpad import VoltscreenLaunchPad, open_launchpad
-from voltscreen.campaign.spec import CampaignSpec, parse_spec
+from voltscreen.campaign.launchpad import VoltscreenLaunchPad
 from voltscreen.failpoints import CALL_VARIABLE, POINTS, VARIABLE
-from voltscreen.graph import INSERTION
-from voltscreen.model.files import save_model
-from voltscreen.settings import Settings, load_settings
-from voltscreen.store import Store, connect, embedded
-from voltscreen.store.documents import BatchKind, CampaignState
+from voltscreen.store import embedded
 
-PATIENCE = 90.0
-"""Seconds for one process of a cell."""
 OUTAGE = 1.0
 """Seconds that a cut wire stays cut."""
-NAME = "c"
 
 
 class Fault(StrEnum):
@@ -56,19 +42,49 @@ class Fault(StrEnum):
     """The database is gone for a second."""
     ZOMBIE = "zombie"
     """It stalls until it is given up and others have done its work, then goes on."""
+    STALE = "stale"
+    """As `zombie`, and the source has grown and is worked before it goes on: what it holds in
+    memory is of a smaller campaign."""
 
 
-STEPS = tuple(point for point in POINTS if not point.startswith("refine."))
-"""Second looks need a universal potential, too slow for so many campaigns: they have tests of
-their own."""
-CELLS = [(point, fault) for point in STEPS for fault in Fault]
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A point, and the campaign in which it is met."""
+
+    point: str
+    scene: Scene = Scene.FIRST
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.point} {self.scene}" if self.scene is Scene.AGAIN else self.point
+
+    @property
+    def faults(self) -> list[Fault]:
+        """Those that the step is tried with."""
+        return [f for f in Fault if f is not Fault.STALE or self.scene is Scene.AGAIN]
+
+
+def _steps() -> Iterator[Step]:
+    own = {"refine": Scene.REFINE, "substitute": Scene.SUBSTITUTE}
+    for point in POINTS:
+        scene = own.get(point.partition(".")[0], Scene.FIRST)
+        if scene is not Scene.REFINE or children.HAS_POTENTIAL:
+            yield Step(point, scene)
+    yield from (Step(point, Scene.AGAIN) for point in POINTS if point.startswith("rank."))
+
+
+Cell = tuple[Step, Fault]
+STEPS = tuple(_steps())
+"""Second looks only where a universal potential is installed."""
+CELLS: list[Cell] = [(step, fault) for step in STEPS for fault in step.faults]
 
 
 @dataclass(frozen=True)
 class Result:
     """How a cell ended. problem: empty when the collections are those of an undisturbed run."""
 
-    point: str
+    step: Step
     fault: Fault
     reached: bool
     resumes: int
@@ -76,160 +92,94 @@ class Result:
     problem: str
 
 
-@dataclass
-class Ground:
-    """What all cells share: a home with a server and a small model, and the campaign's spec."""
-
-    home: Path
-    spec: CampaignSpec
-    expected: dict[str, Any] = field(default_factory=dict)
-
-    def variables(self, database: str, uri: str) -> dict[str, str]:
-        return {
-            "VOLTSCREEN_HOME": str(self.home),
-            "VOLTSCREEN_DATABASE": database,
-            "VOLTSCREEN_MONGO_URI": uri,
-            "VOLTSCREEN_CONNECT_TIMEOUT": "1",
-        }
-
-
-def fast_folder() -> str | None:
-    """Where the server's syncs cost nothing: these cells kill workers, never the server."""
-    memory = Path("/dev/shm")
-    return str(memory) if os.access(memory, os.W_OK) else None
-
-
-@contextlib.contextmanager
-def ground(folder: Path) -> Iterator[Ground]:
-    """Set up, with the collections of an undisturbed run."""
-    home = folder / "home"
-    former = {name: os.environ.get(name) for name in ("VOLTSCREEN_HOME",)}
-    os.environ["VOLTSCREEN_HOME"] = str(home)
-    from voltscreen.settings import settings
-
-    settings.cache_clear()
-    embedded.start(home)
-    try:
-        save_model(small_model(spec=INSERTION), home / "models" / "small.safetensors")
-        made = Ground(home, parse_spec(_spec(_pool(folder))))
-        with _database(made, embedded.start(home).uri) as (_, store, launchpad, variables):
-            control.submit(store, launchpad, made.spec)
-            _end(children.start(children.worker, variables))
-            _end(children.start(children.substitute, variables))
-            made.expected = collections(store)
-            problem = _unfinished(store, launchpad)
-        assert not problem, problem
-        assert made.expected["substitutions"], "the campaign has nothing to substitute"
-        yield made
-    finally:
-        embedded.stop(home)
-        for name, value in former.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-        settings.cache_clear()
-
-
-def _pool(folder: Path) -> Path:
-    crystals = [random_crystal(seed, 4 + seed % 9, (3, 8, 15, 25, 26)) for seed in range(33)]
-    crystals += [host(*metals.split()) for metals in ("Ti Ti Mn Mn", "V V Ni Ni", "Mn Mn Ni Ni")]
-    rows = [
-        {
-            "material_id": f"mp-{index}",
-            "lattice": crystal.lattice.ravel(),
-            "atomic_numbers": crystal.atomic_numbers.astype(int),
-            "frac_coords": crystal.frac_coords.ravel(),
-        }
-        for index, crystal in enumerate(crystals)
-    ]
-    rows[7]["frac_coords"] = rows[7]["frac_coords"] * 0
-    rows += rows[:3]
-    pd.DataFrame(rows).to_parquet(folder / "pool.parquet")
-    return folder / "pool.parquet"
-
-
-def _spec(pool: Path) -> dict[str, Any]:
-    return {
-        "name": NAME,
-        "ions": ["Li", "Mg"],
-        "source": {"parquet": str(pool)},
-        "model": "small",
-        "batch": {"max_atoms": 120},
-    }
-
-
-def run_matrix(made: Ground, cells: Sequence[tuple[str, Fault]], parallel: int) -> Iterator[Result]:
+def run_matrix(made: Ground, cells: Sequence[Cell], parallel: int) -> Iterator[Result]:
     """The results of the cells, in their order."""
     with ThreadPoolExecutor(parallel) as pool:
         yield from pool.map(lambda cell: run_cell(made, *cell), cells)
 
 
-def run_cell(made: Ground, point: str, fault: Fault) -> Result:
+def run_cell(made: Ground, step: Step, fault: Fault) -> Result:
     """One campaign with one fault, brought to its end."""
     begun = time.monotonic()
-    state = embedded.start(made.home)
-    mark = made.home / f"{point}-{fault}"
     reached, resumes, problem = False, 0, ""
-    with contextlib.ExitStack() as stack:
-        wire = stack.enter_context(Wire(state.port))
-        uri = state.uri.replace(f":{state.port}/", f":{wire.port}/")
-        _, store, launchpad, variables = stack.enter_context(_database(made, state.uri))
-        control.submit(store, launchpad, made.spec)
-        action = children.worker
-        if point.startswith("substitute"):
-            _end(children.start(children.worker, variables))
-            action = children.substitute
-        with _Line() as line:
-            order = "call" if fault in (Fault.CUT, Fault.ZOMBIE) else fault.value
-            child = children.start(
-                action,
-                {
-                    **variables,
-                    "VOLTSCREEN_MONGO_URI": uri,
-                    VARIABLE: f"{point}:{order}",
-                    CALL_VARIABLE: f"127.0.0.1:{line.port}",
-                    children.MARK: str(mark),
-                },
-            )
-            if order == "call":
-                reached = line.wait(child)
-            if reached and fault is Fault.CUT:
+    with campaign(made, step.scene) as one:
+        try:
+            _prepare(one, fault)
+            reached, resumes = _meet(made, one, step.point, fault)
+            problem = "" if reached else "the point was not reached"
+            problem = problem or compare(made.expected[step.scene], collections(one.store))
+            problem = problem or one.unfinished()
+        except Exception as error:  # noqa: BLE001 - a cell that breaks is a red cell
+            problem = f"{type(error).__name__}: {error}"
+    return Result(step, fault, reached, resumes, time.monotonic() - begun, problem)
+
+
+def _prepare(one: Campaign, fault: Fault) -> None:
+    """Up to where the fault is to be met."""
+    one.submit()
+    if one.scene is Scene.SUBSTITUTE:
+        one.work()
+    elif one.scene is Scene.AGAIN and fault is not Fault.STALE:
+        one.work()
+        one.grow()
+
+
+def _meet(made: Ground, one: Campaign, point: str, fault: Fault) -> tuple[bool, int]:
+    """Let a process meet its fault and bring the campaign home; whether it did, and resumes."""
+    port = embedded.start(made.home).port
+    mark = made.folder / f"{one.store.database.name}.mark"
+    stalls = fault in (Fault.ZOMBIE, Fault.STALE)
+    order = "call" if stalls or fault is Fault.CUT else fault.value
+    with Wire(port) as wire, _Line() as line:
+        uri = one.variables["VOLTSCREEN_MONGO_URI"]
+        child = children.start(
+            one.action,
+            {
+                **one.variables,
+                "VOLTSCREEN_MONGO_URI": uri.replace(f":{port}/", f":{wire.port}/"),
+                VARIABLE: f"{point}:{order}",
+                CALL_VARIABLE: f"127.0.0.1:{line.port}",
+                children.MARK: str(mark),
+            },
+        )
+        try:
+            if order == "call" and not line.wait(child):
+                return False, 0
+            if stalls:
+                return True, _others_go_on(one, fault, child, line)
+            if fault is Fault.CUT:
                 wire.cut()
                 line.release()
                 time.sleep(OUTAGE)
                 wire.mend()
-            if not (reached and fault is Fault.ZOMBIE):
-                _end(child)
-                reached = mark.exists()
-            else:
-                _give_up(launchpad)
-            try:
-                resumes = _bring_home(store, launchpad, variables, action)
-                if reached and fault is Fault.ZOMBIE:
-                    line.release()
-                    _end(child)
-                    # What it did after its end must have changed nothing, also for a resume.
-                    resumes += _bring_home(store, launchpad, variables, action)
-                problem = compare(made.expected, collections(store), point)
-                problem = problem or _unfinished(store, launchpad)
-            except Exception as error:  # noqa: BLE001 - a cell that breaks is a red cell
-                problem = f"{type(error).__name__}: {error}"
-            finally:
-                child.kill()
-    if not reached:
-        problem = problem or "the point was not reached"
-    return Result(point, fault, reached, resumes, time.monotonic() - begun, problem)
+            end(child)
+            return mark.exists(), _bring_home(one)
+        finally:
+            child.kill()
 
 
-def _bring_home(
-    store: Store, launchpad: VoltscreenLaunchPad, variables: dict[str, str], action: Any
-) -> int:
+def _others_go_on(one: Campaign, fault: Fault, child: BaseProcess, line: _Line) -> int:
+    """Others do the work of a process that stalls; then it goes on. Number of resumes."""
+    _give_up(one.launchpad)
+    resumes = _bring_home(one)
+    if fault is Fault.STALE:
+        one.grow()
+        resumes += _bring_home(one)
+    line.release()
+    end(child)
+    # What it did after its end must have changed nothing, also for a resume.
+    return resumes + _bring_home(one)
+
+
+def _bring_home(one: Campaign) -> int:
     """Resume and work until nothing is left, as a person would; number of resumes."""
     for resumes in range(6):
-        if not _unfinished(store, launchpad):
-            if action is children.substitute:
-                _end(children.start(children.substitute, variables))
+        if not one.unfinished():
+            if one.action is children.substitute:
+                one.work(children.substitute)
             return resumes
-        control.resume(store, launchpad, NAME)
-        _end(children.start(children.worker, variables))
+        control.resume(one.store, one.launchpad, NAME)
+        one.work()
     return resumes
 
 
@@ -238,14 +188,6 @@ def _give_up(launchpad: VoltscreenLaunchPad) -> None:
     dead = f"{socket.gethostname()}|{os.getpid()}|1"
     launchpad.launches.update_many({}, {"$set": {"fworker.name": dead}})
     launchpad.fireworks.update_many({"claim": {"$exists": True}}, {"$set": {"claim.worker": dead}})
-
-
-def _end(child: BaseProcess) -> int | None:
-    child.join(PATIENCE)
-    if child.exitcode is None:
-        child.kill()
-        raise TimeoutError(f"a process did not end within {PATIENCE:g} s")
-    return child.exitcode
 
 
 class _Line:
@@ -275,95 +217,3 @@ class _Line:
     def __exit__(self, *_: object) -> None:
         self.release()
         self._listener.close()
-
-
-@contextlib.contextmanager
-def _database(
-    made: Ground, uri: str
-) -> Iterator[tuple[Settings, Store, VoltscreenLaunchPad, dict[str, str]]]:
-    """A database of its own, dropped afterwards."""
-    database = f"chaos-{uuid.uuid4().hex[:12]}"
-    config = load_settings(home=made.home, mongo_uri=uri, database=database)
-    with connect(config) as store, contextlib.closing(open_launchpad(config)) as launchpad:
-        try:
-            yield config, store, launchpad, made.variables(database, uri)
-        finally:
-            store.database.client.drop_database(database)
-
-
-# --- what the collections hold ----------------------------------------------------------------
-
-_OF_THE_TIME = {
-    "written_at", "fetched_at", "attempts", "fw_id", "claim", "errors", "submitted_at",
-    "started_at", "finished_at", "workflow_id", "weights", "ranked_at", "stages",
-    "environments", "sha256",
-}  # fmt: skip
-"""What two undisturbed runs differ in."""
-COLLECTIONS = (
-    "structures", "campaigns", "batches", "voltages", "rankings", "ranking_columns",
-    "substitutions", "models",
-)  # fmt: skip
-
-
-def collections(store: Store) -> dict[str, dict[str, Any]]:
-    """Every document of every collection by its id, without what depends on the time."""
-    return {
-        name: {str(row["_id"]): _timeless(row) for row in store.database[name].find()}
-        for name in COLLECTIONS
-    }
-
-
-def _timeless(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _timeless(v) for key, v in value.items() if key not in _OF_THE_TIME}
-    return [_timeless(each) for each in value] if isinstance(value, list) else value
-
-
-def compare(expected: dict[str, Any], found: dict[str, Any], point: str) -> str:
-    """The first difference in a sentence; empty for none."""
-    for name in COLLECTIONS:
-        if name == "substitutions" and not point.startswith("substitute"):
-            continue
-        want, have = expected[name], found[name]
-        if name == "structures" and not point.startswith("substitute"):
-            want = {key: row for key, row in want.items() if not _is_made(row)}
-        if missing := want.keys() - have.keys():
-            return f"{name}: {len(missing)} missing, such as {min(missing)}"
-        if extra := have.keys() - want.keys():
-            return f"{name}: {len(extra)} too many, such as {min(extra)}"
-        for key, row in want.items():
-            fields = [f for f in {*row, *have[key]} if not _same(row.get(f), have[key].get(f))]
-            if fields:
-                return f"{name} {key}: differs in {', '.join(sorted(fields))}"
-    return ""
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Equal; numbers within what float32 makes of other structures in the same pass."""
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, abs_tol=1e-5)
-    return bool(one == other)
-
-
-def _is_made(row: dict[str, Any]) -> bool:
-    return any(entry["source"] == "substitution" for entry in row["sources"])
-
-
-def _unfinished(store: Store, launchpad: VoltscreenLaunchPad) -> str:
-    """What is not at its end, or was done twice, in a sentence; empty for nothing."""
-    campaign = store.campaigns.find_one({"_id": NAME}) or {}
-    batches = list(store.batches.find({"kind": {"$ne": BatchKind.INGESTED}}))
-    states = Counter(row["state"] for row in batches)
-    launches = [row["launch_id"] for row in launchpad.launches.find({}, {"launch_id": 1})]
-    members = [key for row in batches for key in row["structure_ids"]]
-    locked = launchpad.workflows.count_documents({"locked": {"$exists": True}})
-    problems = {
-        f"the campaign is {campaign.get('state')}": campaign.get("state") != CampaignState.DONE,
-        "Fireworks are open": bool(control.open_fireworks(launchpad, NAME)),
-        f"batches are {dict(states)}": set(states) != {"done"},
-        "a Firework is fizzled": launchpad.fireworks.count_documents({"state": "FIZZLED"}) > 0,
-        "a workflow is locked": locked > 0,
-        "a launch id was given twice": len(launches) != len(set(launches)),
-        "a structure is in two batches": len(members) != len(set(members)),
-    }
-    return "; ".join(problem for problem, is_so in problems.items() if is_so)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from tests.chaos.matrix import CELLS, STEPS, Fault, fast_folder, ground, run_matrix
+from tests.chaos.ground import Scene, fast_folder, ground
+from tests.chaos.matrix import CELLS, STEPS, Fault, run_matrix
 from voltscreen import failpoints
 from voltscreen.failpoints import POINTS
 
 # Every point is killed at; the other faults go round, each meets a fifth of the points.
-OTHERS = [fault for fault in Fault if fault is not Fault.KILL]
-CHOSEN = [(point, Fault.KILL) for point in STEPS] + [
-    (point, OTHERS[index % len(OTHERS)]) for index, point in enumerate(STEPS)
+OTHERS = [fault for fault in Fault if fault not in (Fault.KILL, Fault.STALE)]
+CHOSEN = [
+    *((step, Fault.KILL) for step in STEPS),
+    *((step, OTHERS[index % len(OTHERS)]) for index, step in enumerate(STEPS)),
+    *((step, Fault.STALE) for step in STEPS if Fault.STALE in step.faults),
 ]
 
 
@@ -24,22 +29,16 @@ def test_a_third_of_the_cells_is_chosen() -> None:
 
 
 @pytest.mark.timeout(1200)
-def test_whatever_happens_the_end_is_that_of_an_undisturbed_run(tmp_path_factory) -> None:
-    fast = fast_folder()
-    if fast is None:
-        folder = tmp_path_factory.mktemp("chaos")
-        _run(folder)
-    else:
-        import tempfile
-
-        with tempfile.TemporaryDirectory(dir=fast) as name:
-            _run(Path(name))
-
-
-def _run(folder: Path) -> None:
-    with ground(folder) as made:
+def test_whatever_happens_the_end_is_that_of_an_undisturbed_run(tmp_path) -> None:
+    scenes = sorted({step.scene for step in STEPS}, key=list(Scene).index)
+    with contextlib.ExitStack() as stack:
+        fast = fast_folder()
+        folder = (
+            Path(stack.enter_context(tempfile.TemporaryDirectory(dir=fast))) if fast else tmp_path
+        )
+        made = stack.enter_context(ground(folder, scenes))
         results = list(run_matrix(made, CHOSEN, parallel=2))
-    bad = [f"{one.point} {one.fault}: {one.problem}" for one in results if one.problem]
+    bad = [f"{one.step.name} {one.fault}: {one.problem}" for one in results if one.problem]
     assert not bad, "\n".join(bad)
 
 

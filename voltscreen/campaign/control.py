@@ -14,7 +14,6 @@ from voltscreen.campaign.plan import ingest_campaign, plan_campaign, source_is_u
 from voltscreen.campaign.reconcile import free
 from voltscreen.campaign.register import register
 from voltscreen.campaign.spec import CampaignSpec, parse_spec
-from voltscreen.campaign.submitting import alone
 from voltscreen.campaign.workflow import (
     FINISHED_STATES,
     campaign_workflow,
@@ -25,6 +24,12 @@ from voltscreen.errors import CampaignError
 from voltscreen.sources import estimate
 from voltscreen.store import Store, get_campaign
 from voltscreen.store.documents import CampaignDocument, CampaignState
+from voltscreen.store.lease import lease
+
+SUBMIT_SECONDS = 600.0
+"""Longest submit: of a campaign that is done, whose source has grown."""
+WAIT_SECONDS = 15.0
+"""For another submit of the same campaign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,8 @@ def submit(store: Store, launchpad: VoltscreenLaunchPad, spec: CampaignSpec) -> 
     """
     foretold = _foretell(store, spec)
     register(store, spec)
-    with alone(store, spec.name):
+    # Two at once would make two workflows of it.
+    with lease(store, f"submit {spec.name}", seconds=SUBMIT_SECONDS, wait=WAIT_SECONDS):
         return _submit(store, launchpad, spec, foretold)
 
 

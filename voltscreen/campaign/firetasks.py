@@ -23,6 +23,7 @@ from voltscreen.campaign.spec import CampaignSpec, parse_spec
 from voltscreen.campaign.spool import spool_folder
 from voltscreen.campaign.stage import stage
 from voltscreen.campaign.substitute import Substitutions
+from voltscreen.campaign.turn import Turn, TurnLostError
 from voltscreen.campaign.workflow import (
     pending_fireworks,
     substitute_firework,
@@ -30,12 +31,19 @@ from voltscreen.campaign.workflow import (
 )
 from voltscreen.errors import CampaignError, DatabaseError
 from voltscreen.failpoints import reach
+from voltscreen.logs import log
 from voltscreen.model import VoltageModel, load_model
 from voltscreen.model.device import prepare
 from voltscreen.screening import RefineSpec, SubstituteSpec
 from voltscreen.settings import settings
-from voltscreen.store import get_campaign
-from voltscreen.store.documents import BatchKind, BatchState, CampaignState, now
+from voltscreen.store import Store, get_campaign
+from voltscreen.store.documents import (
+    BatchKind,
+    BatchState,
+    CampaignDocument,
+    CampaignState,
+    now,
+)
 from voltscreen.store.models import model_file
 
 if TYPE_CHECKING:
@@ -113,35 +121,45 @@ class RankTask(FiretaskBase):  # type: ignore[misc]
                     f"campaign {campaign.id!r} has no structures to rank: its source gave none, "
                     "or its ingest failed"
                 )
-            spec: CampaignSpec = parse_spec(campaign.spec)
-            reach("rank.begun")
-            counts = rank_campaign(store, spec, campaign.model_id)
-            reach("rank.written")
-            if spec.refine and not fw_spec.get("refined"):
-                looks = second_looks(store, spec, spec.refine)
-                if looks is not None:
-                    return FWAction(additions=looks)
-            reused = store.batches.find(
-                {"campaign": campaign.id, "kind": BatchKind.REUSED}, {"n_structures": 1}
-            )
-            counts["reused"] = sum(row["n_structures"] for row in reused)
-            unfinished = store.batches.count_documents(
-                {"campaign": campaign.id, "state": {"$ne": BatchState.DONE}}
-            )
-            # Cancelled while it was being ranked stays cancelled.
-            store.campaigns.update_one(
-                {"_id": campaign.id, "state": {"$ne": CampaignState.CANCELLED}},
-                {
-                    "$set": {
-                        "state": CampaignState.DONE,
-                        "counts": {**counts, "unfinished_batches": unfinished},
-                        "finished_at": now(),
-                    }
-                },
-            )
-            if spec.substitute:
-                return FWAction(additions=substitute_workflow(spec.name, spec.ions))
-            return FWAction()
+            try:
+                return _rank(store, campaign, refined=bool(fw_spec.get("refined")))
+            except TurnLostError as lost:
+                # We were given up. The other ranks what we would have, and closes the campaign.
+                log(str(lost))
+                return FWAction()
+
+
+def _rank(store: Store, campaign: CampaignDocument, *, refined: bool) -> FWAction:
+    turn = Turn.begin(store, campaign.id)
+    spec: CampaignSpec = parse_spec(campaign.spec)
+    reach("rank.begun")
+    counts = rank_campaign(store, spec, campaign.model_id, turn)
+    reach("rank.written")
+    if spec.refine and not refined:
+        looks = second_looks(store, spec, spec.refine)
+        if looks is not None:
+            return FWAction(additions=looks)
+    reused = store.batches.find(
+        {"campaign": campaign.id, "kind": BatchKind.REUSED}, {"n_structures": 1}
+    )
+    counts["reused"] = sum(row["n_structures"] for row in reused)
+    unfinished = store.batches.count_documents(
+        {"campaign": campaign.id, "state": {"$ne": BatchState.DONE}}
+    )
+    # Cancelled while it was being ranked stays cancelled.
+    store.campaigns.update_one(
+        {**turn.ours, "state": {"$ne": CampaignState.CANCELLED}},
+        {
+            "$set": {
+                "state": CampaignState.DONE,
+                "counts": {**counts, "unfinished_batches": unfinished},
+                "finished_at": now(),
+            }
+        },
+    )
+    if spec.substitute:
+        return FWAction(additions=substitute_workflow(spec.name, spec.ions))
+    return FWAction()
 
 
 @explicit_serialize

@@ -8,6 +8,7 @@ from dataclasses import replace
 from voltscreen.campaign.plan import campaign_members
 from voltscreen.campaign.refined import refined_voltages
 from voltscreen.campaign.spec import CampaignSpec
+from voltscreen.campaign.turn import Turn
 from voltscreen.failpoints import reach
 from voltscreen.ions import working_ion
 from voltscreen.screening import RankedRow, RankInput, rank_candidates
@@ -30,14 +31,23 @@ _CHEMISTRY = ("chemsys", "elements", "nsites", "energy_above_hull")
 _COLUMNS = ("voltage", "sd", "lo90", "hi90", "out_of_domain", "host_state")
 
 
-def rank_campaign(store: Store, spec: CampaignSpec, model_id: str) -> dict[str, int]:
+def rank_campaign(
+    store: Store, spec: CampaignSpec, model_id: str, turn: Turn | None = None
+) -> dict[str, int]:
     """Rank the campaign's members for each of its ions; a former ranking is replaced.
 
     Candidates that had a second look are ranked by their refined voltage.
 
+    Args:
+        turn: begun before anything of the campaign was read; begun here when None.
+
     Returns:
         Counts: structures, predicted, failed.
+
+    Raises:
+        TurnLostError: another process ranks the campaign since; what it wrote is untouched.
     """
+    turn = turn or Turn.begin(store, spec.name)
     inputs: dict[str, list[RankInput]] = {ion: [] for ion in spec.ions}
     chemistry: dict[str, Row] = {}
     counts = {"structures": 0, "predicted": 0, "failed": 0}
@@ -72,17 +82,20 @@ def rank_campaign(store: Store, spec: CampaignSpec, model_id: str) -> dict[str, 
             )
             for place in ranked
         ]
-        _replace(store, spec.name, ion, documents)
+        _replace(store, spec.name, ion, documents, turn)
     return counts
 
 
-def _replace(store: Store, campaign: str, ion: str, documents: list[Row]) -> None:
+def _replace(store: Store, campaign: str, ion: str, documents: list[Row], turn: Turn) -> None:
     """A ranking in the place of the former one; its columns go first and come last."""
+    turn.check()
     drop_columns(store, campaign, ion)
     store.rankings.delete_many({"campaign": campaign, "ion": ion})
     reach("rank.cleared")
     for start in range(0, len(documents), INSERT_CHUNK):
+        turn.check()
         store.rankings.insert_many(documents[start : start + INSERT_CHUNK], ordered=False)
+    turn.check()
     put_columns(store, campaign, ion, documents)
     reach("rank.part")
 

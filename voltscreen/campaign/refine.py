@@ -28,7 +28,7 @@ from voltscreen.screening import (
     reducible_charge,
 )
 from voltscreen.store import Store, unpack
-from voltscreen.store.connection import IN_CHUNK, Row, find_by_ids
+from voltscreen.store.connection import IN_CHUNK, Row, find_by_ids, insert_new
 from voltscreen.store.documents import (
     ProfileStep,
     RefinedFilling,
@@ -126,7 +126,9 @@ def refine_structures(
     size = AT_ONCE[potential.device.type]
     for start in range(0, len(waiting), size):
         for document in _refined(store, waiting[start : start + size], ion, potential, spec):
-            store.refinements.replace_one({"_id": document.id}, document.to_mongo(), upsert=True)
+            reach("refine.looked")
+            # Never over one on record: somebody may have given us up and taken the look themselves.
+            insert_new(store.refinements, [document])
         reach("refine.written")
 
 

@@ -26,7 +26,7 @@ from voltscreen.campaign.spool import (
 from voltscreen.campaign.worker_id import WorkerId
 from voltscreen.masking import mask
 from voltscreen.store import Store
-from voltscreen.store.connection import insert_new
+from voltscreen.store.connection import Row, insert_new
 from voltscreen.store.documents import (
     Attempt,
     BatchDocument,
@@ -76,6 +76,11 @@ class BatchWriter:
             return False
         return True
 
+    @property
+    def _undone(self) -> Row:
+        """Fits the batch unless it is done: others may have finished it where we were given up."""
+        return {"_id": self._batch.id, "state": {"$ne": BatchState.DONE}}
+
     def begin(self) -> None:
         """Mark the batch as running.
 
@@ -84,7 +89,7 @@ class BatchWriter:
         """
         if self._store is not None:
             running = {"state": BatchState.RUNNING, "fw_id": self._fw_id}
-            self._store.batches.update_one({"_id": self._batch.id}, {"$set": running})
+            self._store.batches.update_one(self._undone, {"$set": running})
 
     def has_time_for_a_chunk(self) -> bool:
         """Whether a chunk as long as the longest so far would still end in time."""
@@ -101,7 +106,7 @@ class BatchWriter:
         for status in statuses:
             self._counts["predicted" if status is VoltageStatus.OK else "failed"] += 1
         found = {"$set": self._counts}
-        self._tell(lambda store: store.batches.update_one({"_id": self._batch.id}, found))
+        self._tell(lambda store: store.batches.update_one(self._undone, found))
         self._longest_chunk = max(self._longest_chunk, time.monotonic() - self._chunk_clock)
 
     def end(self, *, complete: bool) -> BatchEnd:

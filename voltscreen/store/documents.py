@@ -216,6 +216,9 @@ class CampaignDocument(Document):
         description="by ion, members whose sites are on record in `environments`",
     )
     workflow_id: int | None = Field(default=None, description="FireWorks id of the last ingest")
+    ranker: str | None = Field(
+        default=None, description="mark of the process that ranks it, or ranked it last"
+    )
     errors: list[dict[str, Any]] = Field(
         default_factory=list, description="stages that failed: {stage, batch, reason, at}"
     )

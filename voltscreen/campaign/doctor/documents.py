@@ -1,4 +1,4 @@
-"""Indexes and schema versions."""
+"""Indexes, schema versions and leases."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import partial
 from voltscreen.campaign.doctor.finding import Finding, Kind, Patient
 from voltscreen.store import indexes
 from voltscreen.store.documents import SCHEMA_VERSION
+from voltscreen.store.lease import dead_leases, drop_lease
 from voltscreen.store.migrations import migrate, outdated
 
 
@@ -33,4 +34,16 @@ def old_schemas(patient: Patient) -> Iterator[Finding]:
             f"{count} documents were written before schema version {SCHEMA_VERSION}",
             "they are migrated, as `voltscreen db migrate` does",
             partial(migrate, patient.store.database, [collection]),
+        )
+
+
+def leases(patient: Patient) -> Iterator[Finding]:
+    """Leases of submits whose process died."""
+    for row in dead_leases(patient.store):
+        yield Finding(
+            Kind.LEASE,
+            repr(row["_id"]),
+            "a process died while it did this; what it left half done is found below",
+            "the lease is deleted; whoever does the same again would take it over, too",
+            partial(drop_lease, patient.store, row),
         )

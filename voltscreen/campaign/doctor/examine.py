@@ -13,6 +13,7 @@ CHECKS: tuple[Check, ...] = (
     documents.old_schemas,
     models.damaged_models,
     models.damaged_copies,
+    documents.leases,
     fireworks.locked_workflows,
     fireworks.halves,
     fireworks.orphans,

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     INDEX = "missing index"
     SCHEMA = "old schema version"
     MODEL = "damaged model"
+    LEASE = "lease of a dead process"
     LOCK = "locked workflow"
     RESERVED = "reserved without a launch"
     LOST = "lost run"
