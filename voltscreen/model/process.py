@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from voltscreen.model.conditioned import HostReadout
 from voltscreen.model.readout import Reading, Shares, quadrature
-from voltscreen.model.readout_kernels import add_mean_pulls
+from voltscreen.model.readout_kernels import add_mean_pulls, scaled_columns
 from voltscreen.model.trunk import GraphTensors
 
 N_SHARES = 2
@@ -222,7 +222,7 @@ class ProcessReadout(HostReadout):
         """
         used = code.flatten(0, 1).any(0).tolist()
         terms = [own for own in self._sorted_terms() if used[own.component]]
-        sums = torch.stack([(pull[:, own.hosts] * own.amounts) @ own.points for own in terms], 1)
+        sums = torch.stack([_scaled(pull, own.hosts, own.amounts) @ own.points for own in terms], 1)
         ions, components = [own.ion for own in terms], [own.component for own in terms]
         shares = code[:, :, components] * self.between_ions.float()[:, None, ions]
         return (shares.transpose(0, 1) @ sums).transpose(0, 1)
@@ -255,6 +255,13 @@ def code_of(shares: Tensor, weight: Tensor) -> Tensor:
     """(..., 3): f of the shares (..., 2) of working ions among the atoms, of length 1."""
     ones = torch.ones_like(shares[..., :1])
     return functional.normalize(torch.cat((ones, weight * shares), dim=-1), dim=-1)
+
+
+def _scaled(values: Tensor, columns: Tensor, factors: Tensor) -> Tensor:
+    """(b, r): of values (b, h) the columns (r,), times factors (r,)."""
+    if values.device.type == "cpu":
+        return scaled_columns(values, columns, factors)
+    return values[:, columns] * factors
 
 
 def _summed(values: Tensor, weights: Tensor, code: Tensor) -> Tensor:

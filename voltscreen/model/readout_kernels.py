@@ -52,6 +52,27 @@ def add_mean_pulls(
     _add_mean_pulls(nodes, shares, exponential, *(tensor.contiguous().numpy() for tensor in arrays))
 
 
+def scaled_columns(values: Tensor, columns: Tensor, factors: Tensor) -> Tensor:
+    """(b, r): of values (b, h) the columns (r,) int64, times factors (r,)."""
+    out = values.new_empty(len(values), len(columns))
+    arrays = (values.contiguous(), columns, factors, out)
+    _scaled_columns(*(tensor.numpy() for tensor in arrays))
+    return out
+
+
+@numba.njit(cache=True, nogil=True, fastmath=MATH, error_model="numpy")
+def _scaled_columns(
+    values: NDArray[np.float32],
+    columns: NDArray[np.int64],
+    factors: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    for b in range(len(values)):
+        own, scaled = values[b], out[b]
+        for r in range(len(columns)):
+            scaled[r] = own[columns[r]] * factors[r]
+
+
 @numba.njit(cache=True, nogil=True, fastmath=MATH, error_model="numpy")
 def _add_mean_pulls(
     nodes: NDArray[np.float32],

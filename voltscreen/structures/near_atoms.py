@@ -68,7 +68,8 @@ def near_atoms(
     Returns:
         offsets (n + 1,) of the entries of each atom; of the entries (5, m): x, y, z relative to the
         atom, half the squared distance, and what it is at least in the entries that follow for the
-        same atom; and which atom they are, as `name_of` says (m,).
+        same atom; and which atom they are, as `name_of` says (m,). There is room for more entries
+        than the offsets tell of: a part of the array would not lie in one piece.
     """
     n, limit = len(wrapped), reach * reach
     points, names, starts, bins, low = _binned(cell, wrapped, position, spacing, reach)
@@ -117,7 +118,7 @@ def near_atoms(
             who[m] = names[p]
         total += found
         offsets[i + 1] = total
-    return offsets, entries[:, :total], who[:total]
+    return offsets, entries, who
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
