@@ -26,6 +26,7 @@ from voltscreen.graph import (
     merge_alike,
 )
 from voltscreen.model import predict_candidates
+from voltscreen.model.device_trunk import DeviceTrunk
 from voltscreen.model.folded import FoldedTrunk
 from voltscreen.model.heads import IonHeads
 from voltscreen.model.process import KERNELS
@@ -85,7 +86,13 @@ def merged(trunk: Trunk, batch: GraphBatch) -> torch.Tensor:
     return folded(trunk, found.graphs)[found.kind_of_node]
 
 
-PATHS = pytest.mark.parametrize("path", [fused, folded, merged])
+def by_torch_operations(trunk: Trunk, batch: GraphBatch) -> torch.Tensor:
+    """The path that predictions take on a GPU."""
+    with torch.inference_mode():
+        return DeviceTrunk([trunk], batch.spec)(GraphTensors.from_batch(batch, CPU, windows=False))
+
+
+PATHS = pytest.mark.parametrize("path", [fused, folded, merged, by_torch_operations])
 SPECS = pytest.mark.parametrize(
     "spec", [NEAREST, PAPER, SHARED, INSERTION], ids=lambda spec: spec.name
 )

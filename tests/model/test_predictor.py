@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from tests.model.helpers import IONS, random_crystal, small_model
 from voltscreen.errors import ModelError
@@ -114,16 +113,3 @@ def test_an_ion_without_a_head_is_refused() -> None:
 
 def test_no_structures_give_no_predictions() -> None:
     assert predict_candidates(small_model(), []) == []
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_predicts_what_the_cpu_does() -> None:
-    crystals = [random_crystal(seed, 3 + seed % 40) for seed in range(60)]
-    on_cpu = predict_candidates(small_model(), crystals)
-    on_gpu = predict_candidates(small_model().to(torch.device("cuda")), crystals)
-    for one, other in zip(on_cpu, on_gpu, strict=True):
-        for ion in IONS:
-            assert abs(one.ions[ion].voltage - other.ions[ion].voltage) < 1e-4
-            np.testing.assert_allclose(
-                one.ions[ion].additive, other.ions[ion].additive, rtol=1e-3, atol=1e-3
-            )

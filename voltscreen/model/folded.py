@@ -25,8 +25,8 @@ from voltscreen.model.vectorized import MATH, ONE, ZERO, exp, log_above_one, sof
 
 LARGEST_EXPONENT = 28.0
 """Of each of the three parts of z: their product stays inside float32."""
-_TABLE_ERROR = 2e-7  # of z, between the rows of a table
-_STEPS = (0.02, 0.01, 0.005, 0.0025)  # angstrom
+TABLE_ERROR = 2e-7  # of z, between the rows of a table
+STEPS = (0.02, 0.01, 0.005, 0.0025)  # angstrom
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,19 +140,19 @@ def _edge_table(
 
     The coarsest step whose interpolation is right to float32 in the middle between rows.
     """
-    for step in _STEPS:
+    for step in STEPS:
         at = np.arange(0.0, spec.cutoff + 2 * step, step)
-        exponent, slope = _exponents(at, edge_map, spec)
+        exponent, slope = edge_terms(at, edge_map, spec)
         value, slope = np.exp(exponent), np.exp(exponent) * slope * step
         middle = 0.5 * (value[1:] + value[:-1]) + 0.125 * (slope[:-1] - slope[1:])
-        expected, _ = _exponents(at[:-1] + 0.5 * step, edge_map, spec)
-        if np.abs(np.log(np.maximum(middle, 1e-300)) - expected).max() < _TABLE_ERROR:
+        expected, _ = edge_terms(at[:-1] + 0.5 * step, edge_map, spec)
+        if np.abs(np.log(np.maximum(middle, 1e-300)) - expected).max() < TABLE_ERROR:
             break
     table = np.concatenate((value, slope), axis=1).astype(np.float32)
     return table, step, float(np.abs(exponent).max())
 
 
-def _exponents(
+def edge_terms(
     distances: NDArray[np.float64], edge_map: NDArray[np.float64], spec: GraphSpec
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(d, 128): what the Gaussians of a distance give to z, and its derivative by angstrom."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-_SPARE = 3
+SPARE = 3
 """Candidates beyond those asked for: their order comes from float32 products, the final one not."""
 
 
@@ -75,7 +75,7 @@ def _select(
 ) -> None:
     """Fill which and distances; order (b, h) grows with the distance of host from point."""
     n_nearest = which.shape[2]
-    room = n_nearest + _SPARE
+    room = n_nearest + SPARE
     value, host = np.empty(room, np.float32), np.empty(room, np.int64)
     exact = np.empty(room)
     for b in range(len(points)):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from voltscreen.errors import ModelError, StructureError
-from voltscreen.graph import GraphBatch, build_graphs, chunks_of_atoms, merge_alike
+from voltscreen.graph import build_graphs, chunks_of_atoms, merge_alike
 from voltscreen.ions import WORKING_IONS
 from voltscreen.model.memory import in_halves
 from voltscreen.model.trunk import GraphTensors
@@ -20,7 +22,7 @@ from voltscreen.structures import HostState, PackedStructure, make_host, overlap
 from voltscreen.structures.packed import element_symbol
 from voltscreen.structures.radioactive import is_radioactive, refuse_radioactive
 
-ATOMS_PER_CHUNK = {"cpu": 4000, "cuda": 100_000}
+ATOMS_PER_CHUNK = {"cpu": 4000, "cuda": 200_000}
 """Atoms in one pass: on a CPU what stays in its cache, on a GPU what fills it."""
 
 
@@ -120,9 +122,11 @@ def predict_candidates(
     structures: Sequence[PackedStructure],
     ions: Sequence[str] | None = None,
     host_state: HostState = HostState.ION_REMOVED,
+    *,
+    on_device: bool | None = None,
 ) -> list[CandidatePrediction]:
     """Voltages and local voltages of candidates, in their order; arguments of `predict_columns`."""
-    columns = predict_columns(model, structures, ions, host_state)
+    columns = predict_columns(model, structures, ions, host_state, on_device=on_device)
     return [columns.of(candidate) for candidate in range(len(structures))]
 
 
@@ -131,6 +135,8 @@ def predict_columns(
     structures: Sequence[PackedStructure],
     ions: Sequence[str] | None = None,
     host_state: HostState = HostState.ION_REMOVED,
+    *,
+    on_device: bool | None = None,
 ) -> PredictionColumns:
     """Voltages and local voltages of candidates, as arrays.
 
@@ -141,6 +147,8 @@ def predict_columns(
     Args:
         structures: candidates. ions: among the model's, default all of them.
         host_state: how candidates that contain the ion become hosts.
+        on_device: whether everything is torch operations where the model is, as on a GPU, rather
+            than compiled loops on the CPU; by default where the model is not on the CPU.
 
     Raises:
         ModelError: an ion that the model has no head for.
@@ -164,12 +172,10 @@ def predict_columns(
         )
         parts.append(_blank(model, int(sizes[host])))
 
+    by_torch = model.device.type != "cpu" if on_device is None else on_device
+    predict = partial(_predict_on_device if by_torch else _predict_hosts, model)
     for which in chunks_of_atoms(sizes, ATOMS_PER_CHUNK[model.device.type]):
-        in_halves(
-            lambda chunk: parts.append(_predict_hosts(model, hosts, chunk)),
-            which.tolist(),
-            too_large,
-        )
+        in_halves(lambda chunk: parts.append(predict(hosts, chunk)), which.tolist(), too_large)
     return _joined(model, hosts, sizes, parts)
 
 
@@ -268,53 +274,77 @@ class _Part:
 
 
 def _predict_hosts(model: VoltageModel, hosts: _Hosts, which: Sequence[int]) -> _Part:
-    plain = graphs = build_graphs([hosts.structures[i] for i in which], model.graph_spec)
-    if model.device.type == "cpu":
-        merged = merge_alike(plain)
-        graphs, kind_of_node = merged.graphs, merged.kind_of_node
-        vectors = torch.from_numpy(model.folded(graphs))
+    plain = build_graphs([hosts.structures[i] for i in which], model.graph_spec)
+    merged = merge_alike(plain)
+    graphs, kind_of_node = merged.graphs, merged.kind_of_node
+    vectors = torch.from_numpy(model.folded(graphs))
     with torch.inference_mode():
         graph = GraphTensors.from_batch(graphs, model.device, windows=False)
-        if model.device.type != "cpu":
-            vectors = model.trunk(graph)
-            kind_of_node = np.arange(len(vectors))
         reading = model.readout.read(vectors, graph)
-        baseline = torch.from_numpy(model.baseline).to(model.device)
-        asked = torch.from_numpy(hosts.wanted(which)).to(model.device)
+        baseline = torch.from_numpy(model.baseline)
+        asked = torch.from_numpy(hosts.wanted(which))
         shares = model.readout.shares(reading, graph, baseline, asked)
         linear = None
         if model.linear:
-            linear = model.linear.local_voltages(vectors[~graph.is_site]).float().cpu().numpy()
+            linear = model.linear.local_voltages(vectors[~graph.is_site]).float().numpy()
     # From kinds of nodes to atoms.
     is_atom = graphs.atomic_numbers > 0
     atoms = (np.cumsum(is_atom) - 1)[kind_of_node[is_atom[kind_of_node]]]
-    voltages = reading.voltages.cpu().numpy()
+    voltages = reading.voltages.numpy()
     percentile = uncertainty = None
     if model.domain:
-        squares = None if reading.squares is None else reading.squares.float().cpu().numpy()
-        difficulty = model.domain.difficulty(reading.pooled.cpu().numpy(), squares)
+        squares = None if reading.squares is None else reading.squares.float().numpy()
+        difficulty = model.domain.difficulty(reading.pooled.numpy(), squares)
         percentile = model.domain.percentile(difficulty)
         if model.intervals:
             uncertainty = model.intervals.around(voltages, difficulty)
-    for b in np.flatnonzero(plain.isolated_atom >= 0).tolist():
-        hosts.refuse(which[b], _isolated(plain, b))
+    _refuse_isolated(model, hosts, which, plain.isolated_atom)
     return _Part(
         voltage=voltages,
-        site=shares.site.cpu().numpy(),
+        site=shares.site.numpy(),
         uncertainty=uncertainty,
         out_of_domain=percentile,
         undercoordinated=plain.n_undercoordinated,
         linear=None if linear is None else linear[:, atoms],
-        additive=shares.atoms.float().cpu().numpy()[:, atoms],
+        additive=shares.atoms.float().numpy()[:, atoms],
     )
 
 
-def _isolated(graphs: GraphBatch, structure: int) -> str:
-    atom = int(graphs.isolated_atom[structure])
-    symbol = element_symbol(int(graphs.atomic_numbers[graphs.offsets[structure] + atom]))
-    return (
-        f"isolated atom: site {atom} ({symbol}) has no other within {graphs.spec.cutoff:g} angstrom"
+def _predict_on_device(model: VoltageModel, hosts: _Hosts, which: Sequence[int]) -> _Part:
+    """The same with torch operations where the model is."""
+    asked = torch.from_numpy(hosts.wanted(which)).to(model.device)
+    graphs = model.on_device.graphs([hosts.structures[i] for i in which])
+    found = model.on_device.predict(graphs, asked)
+
+    def array(tensor: Tensor | None) -> Any:
+        return None if tensor is None else tensor.cpu().numpy()
+
+    voltages, difficulties = array(found.voltages), array(found.difficulties)
+    intervals = model.intervals if model.domain else None
+    _refuse_isolated(model, hosts, which, array(found.isolated_atoms))
+    return _Part(
+        voltage=voltages,
+        site=array(found.sites),
+        uncertainty=intervals.around(voltages, difficulties) if intervals else None,
+        out_of_domain=array(found.percentiles),
+        undercoordinated=array(found.undercoordinated),
+        linear=array(found.linear),
+        additive=array(found.additive),
     )
+
+
+def _refuse_isolated(
+    model: VoltageModel, hosts: _Hosts, which: Sequence[int], isolated_atom: NDArray[np.int64]
+) -> None:
+    """Take hosts out that have an atom without neighbours; isolated_atom: (h,), -1 for none."""
+    for b in np.flatnonzero(isolated_atom >= 0).tolist():
+        atom = int(isolated_atom[b])
+        symbol = element_symbol(int(hosts.structures[which[b]].atomic_numbers[atom]))
+        hosts.refuse(
+            which[b],
+            f"isolated atom: site {atom} ({symbol}) has no other within "
+            f"{model.graph_spec.cutoff:g} angstrom",
+        )
 
 
 def _blank(model: VoltageModel, n_atoms: int) -> _Part:

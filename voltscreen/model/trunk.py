@@ -8,13 +8,14 @@ Index letters: n nodes, e edges, f features, g Gaussians, b structures, s insert
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from voltscreen.graph import GraphBatch, GraphSpec
+from voltscreen.graph.on_device.build import DeviceGraphs
 from voltscreen.model.fused import GatedMessages, gaussian_windows
 
 N_FEATURES = 64
@@ -52,35 +53,38 @@ class GraphTensors:
         cls, batch: GraphBatch, device: torch.device, *, windows: bool = True
     ) -> GraphTensors:
         """Copy a batch to a device; without `windows` for readouts alone."""
-        n_nodes = torch.from_numpy(batch.n_nodes).to(device)
-        edge_offsets = torch.from_numpy(batch.edge_offsets).to(device)
-        numbers = torch.from_numpy(batch.atomic_numbers).to(device)
+        graph = cls.from_device(DeviceGraphs.from_batch(batch, device))
+        if not windows or device.type != "cpu":
+            return graph
         spec = batch.spec
-        on_cpu = slice(None) if windows and device.type == "cpu" else slice(0)
         start, values = gaussian_windows(
-            batch.distances[on_cpu], spec.first_center, spec.gaussian_step, len(spec.centers)
+            batch.distances, spec.first_center, spec.gaussian_step, len(spec.centers)
         )
+        return replace(
+            graph, window_start=torch.from_numpy(start), window_values=torch.from_numpy(values)
+        )
+
+    @classmethod
+    def from_device(cls, graphs: DeviceGraphs) -> GraphTensors:
+        """Graphs that are on a device already; without windows."""
+        none = graphs.distances[:0]
         return cls(
-            atomic_numbers=numbers,
-            structure_of_node=torch.repeat_interleave(
-                torch.arange(len(batch), device=device), n_nodes
-            ),
-            is_site=numbers == 0,
-            counts=torch.from_numpy(batch.counts).float().to(device),
-            n_atoms=torch.from_numpy(batch.n_atoms).to(device),
-            edge_offsets=edge_offsets,
-            receivers=torch.repeat_interleave(
-                torch.arange(len(numbers), device=device), edge_offsets.diff()
-            ),
-            neighbors=torch.from_numpy(batch.neighbors).to(device),
-            distances=torch.from_numpy(batch.distances).to(device),
-            weights=torch.from_numpy(batch.weights).to(device),
-            site_weights=torch.from_numpy(batch.site_weights).to(device),
-            site_clearances=torch.from_numpy(batch.site_clearances).to(device),
-            site_distances=torch.from_numpy(batch.site_distances).to(device),
-            volumes=torch.from_numpy(batch.volumes).float().to(device),
-            window_start=torch.from_numpy(start),
-            window_values=torch.from_numpy(values),
+            atomic_numbers=graphs.atomic_numbers,
+            structure_of_node=graphs.structure_of_node,
+            is_site=graphs.atomic_numbers == 0,
+            counts=graphs.counts.float(),
+            n_atoms=graphs.n_atoms,
+            edge_offsets=graphs.edge_offsets,
+            receivers=graphs.receivers,
+            neighbors=graphs.neighbors,
+            distances=graphs.distances,
+            weights=graphs.weights,
+            site_weights=graphs.site_weights,
+            site_clearances=graphs.site_clearances,
+            site_distances=graphs.site_distances,
+            volumes=graphs.volumes.float(),
+            window_start=none.int(),
+            window_values=none.view(0, 1),
         )
 
 

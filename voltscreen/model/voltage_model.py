@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from voltscreen.model.local_voltage import LinearLocal
 from voltscreen.model.readout import Readout
 from voltscreen.model.trunk import Trunk
 from voltscreen.model.uncertainty import Domain, Intervals
+
+if TYPE_CHECKING:
+    from voltscreen.model.device_pass import DevicePass
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +65,18 @@ class VoltageModel:
             return parts[0]
         return lambda graphs: np.hstack([part(graphs) for part in parts])
 
+    @cached_property
+    def on_device(self) -> DevicePass:
+        """The model made ready for the device that it is on."""
+        from voltscreen.model.device_pass import DevicePass
+
+        return DevicePass(self)
+
     def to(self, device: torch.device) -> VoltageModel:
         """Move trunk and readout to a device, in place; returns the model itself."""
         self.trunk.to(device)
         self.readout.to(device)
+        self.__dict__.pop("on_device", None)
         return self
 
     def tensors(self) -> dict[str, Tensor]:

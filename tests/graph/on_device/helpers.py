@@ -61,14 +61,19 @@ def is_close(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and np.allclose(one, other, atol=1e-5, rtol=0)
 
 
-def edges_of_atoms(graphs: GraphBatch) -> list[np.ndarray]:
-    """Receiver, sender, distance, weight of the edges of atoms; of one pair the nearest first."""
+def edges_of(graphs: GraphBatch) -> list[np.ndarray]:
+    """Receiver, sender, distance and weight of the edges; of one pair the nearest first."""
     receiver = np.repeat(np.arange(len(graphs.atomic_numbers)), np.diff(graphs.edge_offsets))
     order = np.lexsort((-graphs.weights, graphs.distances, graphs.neighbors, receiver))
-    order = order[graphs.atomic_numbers[receiver[order]] > 0]
     return [
         array[order] for array in (receiver, graphs.neighbors, graphs.distances, graphs.weights)
     ]
+
+
+def edges_of_atoms(graphs: GraphBatch) -> list[np.ndarray]:
+    """The same of the edges that lead to atoms."""
+    edges = edges_of(graphs)
+    return [array[graphs.atomic_numbers[edges[0]] > 0] for array in edges]
 
 
 def sites_of(graphs: GraphBatch) -> list[list[np.ndarray]]:

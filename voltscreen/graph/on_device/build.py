@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
+from voltscreen.graph.batch import GraphBatch
 from voltscreen.graph.on_device.crystals import Crystals
 from voltscreen.graph.on_device.edges import find_edges
 from voltscreen.graph.on_device.near import Points
@@ -35,6 +36,13 @@ class DeviceGraphs:
     site_clearances: Tensor
     site_distances: Tensor
     volumes: Tensor
+
+    @classmethod
+    def from_batch(cls, batch: GraphBatch, device: torch.device) -> DeviceGraphs:
+        """Copy graphs that were built on the CPU."""
+        names = (item.name for item in fields(cls) if item.name != "spec")
+        tensors = {name: torch.from_numpy(getattr(batch, name)).to(device) for name in names}
+        return cls(spec=batch.spec, **tensors)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from voltscreen.graph.on_device.crystals import Crystals
+from voltscreen.graph.on_device.hashing import mixed, signed
 from voltscreen.graph.on_device.near import Near
 from voltscreen.graph.on_device.ragged import (
     at_once,
@@ -276,21 +277,7 @@ def face_keys(faces: Tensor, owner: Tensor) -> Tensor:
     whichever atom comes first; a face seen from its other side has another one.
     """
     home = faces >> ATOM_BITS << ATOM_BITS
-    keys = owner[..., None] * _signed(0x9E6C63D0876A9A47)
+    keys = owner[..., None] * signed(0x9E6C63D0876A9A47)
     for turn, factor in enumerate((0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)):
-        keys = keys + (faces.roll(-turn, -1) - home) * _signed(factor)
-    return _mixed(keys).sum(-1)
-
-
-def _mixed(x: Tensor) -> Tensor:
-    """A hash of 64 bits (the finaliser of splitmix64, Steele et al., OOPSLA 2014); int64 has no
-    logical shift of its own.
-    """
-    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _signed(0xBF58476D1CE4E5B9)
-    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _signed(0x94D049BB133111EB)
-    return x ^ ((x >> 31) & ((1 << 33) - 1))
-
-
-def _signed(bits: int) -> int:
-    """64 bits as the int64 that has them."""
-    return bits - (1 << 64) if bits >> 63 else bits
+        keys = keys + (faces.roll(-turn, -1) - home) * signed(factor)
+    return mixed(keys).sum(-1)
