@@ -81,6 +81,18 @@ def materials_project(monkeypatch: pytest.MonkeyPatch):
         yield served
 
 
+@pytest.fixture(scope="session")
+def potential():
+    """CHGNet, loaded once for all tests of a process."""
+    pytest.importorskip("chgnet")
+    import torch
+
+    from voltscreen.potentials.chgnet import ChgnetPotential
+
+    torch.set_num_threads(1)
+    return ChgnetPotential("cpu")
+
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -10,10 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.potentials.helpers import layered_host
+from tests.potentials.helpers import layered_host, lonely_atom
 from voltscreen.campaign import control
 from voltscreen.campaign.known_end import find_known_end
-from voltscreen.campaign.refine import forget_failures, missing, shortlist
+from voltscreen.campaign.refine import (
+    forget_failures,
+    missing,
+    refine_structures,
+    shortlist,
+)
 from voltscreen.campaign.spec import parse_spec
 from voltscreen.campaign.status import campaign_status
 from voltscreen.campaign.worker import work
@@ -41,11 +46,9 @@ def lithiated(metal: int = 22) -> PackedStructure:
 
 
 def crowded() -> PackedStructure:
-    """A cell squeezed so hard that it comes apart."""
-    a = 2.2
-    return PackedStructure.from_arrays(
-        [[a, 0, 0], [0, a, 0], [0, 0, a]], [[0, 0, 0], [0.5, 0.5, 0.5]], [25, 8]
-    )
+    """A host squeezed so hard that it comes apart."""
+    host = layered_host()
+    return PackedStructure.from_arrays(0.8 * host.lattice, host.frac_coords, host.atomic_numbers)
 
 
 def pool(folder, structures):
@@ -66,7 +69,7 @@ def pool(folder, structures):
 @pytest.fixture
 def submitted(store, launchpad, tmp_path):
     """A campaign of a host, another that holds its ions, and one that explodes."""
-    structures = {"tis2": layered_host(), "licos2": lithiated(27), "mno": crowded()}
+    structures = {"tis2": layered_host(), "licos2": lithiated(27), "squeezed": crowded()}
     spec = parse_spec(
         {
             "name": "second",
@@ -82,7 +85,9 @@ def submitted(store, launchpad, tmp_path):
 def looks(store) -> dict[str, RefinementDocument]:
     found = [RefinementDocument.from_mongo(row) for row in store.refinements.find()]
     names = load_structures(store, [one.structure_id for one in found])
-    return {names[one.structure_id].sources[0].id: one for one in found}
+    return {
+        names[one.structure_id].sources[0].id: one for one in found if one.structure_id in names
+    }
 
 
 def test_a_spec_with_refine_takes_second_looks_after_the_ranking(store, submitted) -> None:
@@ -110,7 +115,7 @@ def test_a_spec_with_refine_takes_second_looks_after_the_ranking(store, submitte
     assert own.formula == "CoS2"
     assert [one.known for one in own.fillings] == [True]
 
-    failed = found["mno"]
+    failed = found["squeezed"]
     assert failed.status is VoltageStatus.FAILED
     assert failed.reason.startswith("explodes")
 
@@ -132,6 +137,41 @@ def test_a_killed_second_look_goes_on_where_it_was(store, launchpad, submitted) 
     assert {key: {name: after[key][name] for name in row} for key, row in before.items()} == before
 
 
+def test_hosts_that_come_to_nothing_end_as_failed_with_the_reason(store, potential) -> None:
+    from voltscreen.store.structures import ingest
+    from voltscreen.structures import Candidate, SourceRef
+
+    host = layered_host()
+    strained = PackedStructure.from_arrays(
+        1.06 * host.lattice, host.frac_coords, host.atomic_numbers
+    )
+    dense = PackedStructure.from_arrays(1.4 * np.eye(3), [[0, 0, 0]], [6])
+    expected = {
+        "squeezed": (crowded(), 40, "explodes: "),
+        "strained": (strained, 2, "not converged: the host"),
+        "dense": (dense, 2, "no void: the widest is 1.21 angstrom"),
+        "lonely": (lonely_atom(), 2, "isolated atom"),
+    }
+
+    def take() -> None:
+        for name, (one, steps, _) in expected.items():
+            ((*ids,),) = (i.ids for i in ingest(store, [Candidate(one, SourceRef("files", name))]))
+            spec = RefineSpec(sites=1, relax_steps=steps, max_ions=1)
+            refine_structures(store, [*ids, "0" * 32], "Li", potential, spec)
+
+    take()
+    found = looks(store)
+    for name, (_, _, reason) in expected.items():
+        assert found[name].status is VoltageStatus.FAILED
+        assert found[name].reason.startswith(reason)
+    gone = store.refinements.find_one({"structure_id": "0" * 32})
+    assert gone["reason"] == "the structure is no longer in the database"
+
+    before = {row["_id"]: row["written_at"] for row in store.refinements.find()}
+    take()
+    assert {row["_id"]: row["written_at"] for row in store.refinements.find()} == before
+
+
 def test_what_failed_is_looked_at_again_only_when_asked(store, submitted) -> None:
     work("second")
     ids = shortlist(store, "second", "Li", RefineSpec(top=3))
@@ -139,7 +179,7 @@ def test_what_failed_is_looked_at_again_only_when_asked(store, submitted) -> Non
     assert missing(store, ids, "Li", LABEL) == []
     assert forget_failures(store, ids, "Li", LABEL) == 1
     (again,) = missing(store, ids, "Li", LABEL)
-    assert get_structure(store, again).sources[0].id == "mno"
+    assert get_structure(store, again).sources[0].id == "squeezed"
 
 
 def test_a_campaign_without_a_ranking_is_refused(store) -> None:

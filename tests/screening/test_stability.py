@@ -30,6 +30,18 @@ def test_oxygen_comes_off_where_the_hull_ends_in_it() -> None:
     assert not rich.releases_oxygen
 
 
+def test_a_stable_oxide_gives_off_oxygen_only_where_losing_it_is_cheap() -> None:
+    # Potentials at a stable composition lie between those of its two sides; O2 is on the other.
+    stable = hull_distance(OXIDE, [*PURE, OXIDE])
+    assert stable.oxygen == pytest.approx(-6.0)
+    assert not stable.releases_oxygen
+    peroxide = Phase({"Li": 2, "O": 2}, -20.1)  # on the hull, 0.1 eV below Li2O and O2
+    loose = hull_distance(peroxide, [*PURE, OXIDE, peroxide])
+    assert loose.above_hull == 0
+    assert loose.oxygen == pytest.approx(-0.1)
+    assert loose.releases_oxygen
+
+
 def test_without_the_elements_there_is_no_hull() -> None:
     assert missing_elements(["Li", "O"], [OXIDE, PURE[0]]) == ["O"]
     with pytest.raises(ValueError, match="no pure O"):

@@ -42,7 +42,7 @@ def train(
     from voltscreen.model import model_path, read_card
     from voltscreen.model.refiner import refiner_path, save_refiner
     from voltscreen.potentials.chgnet import chgnet_label
-    from voltscreen.train.both_ends import read_both_ends
+    from voltscreen.train.both_ends import BOTH_ENDS, RELAXED, read_ends_voltages
     from voltscreen.train.dataset import load_electrodes
     from voltscreen.train.fit_refiner import RefinerRun, fit_refiner
     from voltscreen.train.out_of_fold import OutOfFold, store_path
@@ -54,7 +54,11 @@ def train(
     path = output or refiner_path()
     run = RefinerRun(
         electrodes, oof, oof.model_recipe, read_card(model)[0], chgnet_label(),
-        read_columns(electrodes, labels), read_both_ends(electrodes, labels),
+        read_columns(electrodes, labels),
+        {
+            tier: read_ends_voltages(electrodes, labels / name)
+            for tier, name in (("relaxed", RELAXED), ("both-ends", BOTH_ENDS))
+        },
     )  # fmt: skip
     command = shlex.join(["voltscreen", *sys.argv[1:]])
     with tqdm(total=5, disable=None, leave=False) as bar:

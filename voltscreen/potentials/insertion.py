@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from voltscreen.errors import StructureError
 from voltscreen.ions import parse_ions, working_ion
 from voltscreen.potentials.metals import metal_energy
+from voltscreen.potentials.voids import SMALLEST
 from voltscreen.structures import PackedStructure, refuse_overlap
 from voltscreen.structures.insertion_sites import insertion_sites
-from voltscreen.structures.overlap import MIN_DISTANCE
 
 if TYPE_CHECKING:
     from voltscreen.potentials.chgnet import ChgnetPotential, Evaluation
@@ -85,7 +85,7 @@ def largest_void(host: PackedStructure) -> Site:
     if len(sites.clearance) == 0:
         raise StructureError("no void: the host has no insertion site")
     best = int(sites.best()[0])
-    if sites.distance[best] < MIN_DISTANCE:
+    if sites.distance[best] < SMALLEST:
         raise StructureError(
             f"no void: the widest is {sites.distance[best]:.2f} angstrom from the nearest atom"
         )

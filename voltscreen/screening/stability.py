@@ -12,6 +12,9 @@ from dataclasses import dataclass
 OXYGEN_IN_AIR = -0.27
 """eV an atom at 298 K and 0.21 bar, against half the energy of O2 at 0 K (JANAF entropy)."""
 
+_LOST = 1e-4
+"""Share of the oxygen that is taken out to find what it costs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -27,8 +30,8 @@ class HullDistance:
 
     above_hull: eV/atom, 0 on the hull. phases: competitors that the hull was made of.
     decomposition: formulas of what it would fall apart into. oxygen: chemical potential of O at
-    its composition, eV against half an O2; None without oxygen. releases_oxygen: that is above
-    what air gives at 298 K, or O2 is among the products.
+    which its composition begins to lose oxygen, eV against half an O2; None without oxygen.
+    releases_oxygen: that is above what air gives at 298 K, or O2 is among the products.
     """
 
     above_hull: float
@@ -65,8 +68,10 @@ def hull_distance(target: Phase, competitors: Sequence[Phase]) -> HullDistance:
     products = products or {}
     oxygen = released = None
     if "O" in target.elements:
-        potentials = diagram.get_composition_chempots(own.composition)
         element = Element("O")
+        # At a stable composition potentials jump: those on the side of less oxygen count.
+        reduced = own.composition - Composition({element: _LOST * own.composition[element]})
+        potentials = diagram.get_composition_chempots(reduced)
         oxygen = float(potentials[element] - diagram.el_refs[element].energy_per_atom)
         released = oxygen > OXYGEN_IN_AIR or any(p.composition.is_element for p in products
             if element in p.composition)  # fmt: skip

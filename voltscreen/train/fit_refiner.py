@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,8 @@ TIERS = {
     "fast": "the network alone",
     "unrelaxed": "and the insertion energy of one ion in the largest void, nothing relaxed",
     RECIPE: "and the first steps of its relaxation, where they were computed",
-    "both-ends": "CHGNet's energies of both ends as DFT relaxed them, nothing fitted",
+    "relaxed": "CHGNet's energies of both known ends as it relaxes them, nothing fitted",
+    "both-ends": "CHGNet's energies of both known ends as DFT relaxed them, nothing fitted",
 }
 """Of the store of held-out predictions, by rising cost."""
 
@@ -43,7 +44,8 @@ class RefinerRun:
     """What a refiner is fitted to. r rows.
 
     oof: held-out predictions of the network. recipe: the network's name there. columns: of the
-    potential. both_ends: (r,) volt, NaN where not computed.
+    potential. ends: (r,) volt by tier, of samples of which the potential knew both ends; NaN
+    elsewhere.
     """
 
     data: LabelledElectrodes
@@ -52,7 +54,7 @@ class RefinerRun:
     model_id: str
     potential: str
     columns: PotentialColumns
-    both_ends: Array
+    ends: Mapping[str, Array]
 
 
 def fit_refiner(
@@ -81,10 +83,10 @@ def fit_refiner(
             _add(store, tier, split, run.data, fast.fold, predicted, bounds)
             errors += _errors(run.data, tier, split, predicted, bounds)
         errors += _errors(run.data, "fast", split, fast.prediction, None)
-        known = np.isfinite(run.both_ends)
-        if known.any():
-            _add(store, "both-ends", split, run.data, fast.fold, run.both_ends)
-            errors += _errors(run.data, "both-ends", split, run.both_ends, None)
+        for tier, voltage in run.ends.items():
+            if np.isfinite(voltage).any():
+                _add(store, tier, split, run.data, fast.fold, voltage)
+                errors += _errors(run.data, tier, split, voltage, None)
     progress("all rows")
     return _final(run, hosts, store, errors, command), store
 
