@@ -2,13 +2,15 @@
 
     python benchmarks/bad_structures.py --count 100000
 
-A campaign over a Parquet table on the embedded database, with the smallest model; its report must
-name every kind with the number that was mixed in, and predict all others.
+A campaign over a Parquet table and a folder of CIF files, on the embedded database, with a small
+model; its report must name every kind with the number that was mixed in, and predict all others,
+and the command must end with exit code 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -38,9 +40,64 @@ KINDS: dict[str, Callable[[dict[str, Any]], None]] = {
 }
 
 
-def table(count: int) -> tuple[pd.DataFrame, int]:
-    """Rows of distinct two-atom crystals, and how many there are of each bad kind."""
-    each = count // 100
+CIF = """data_x
+_cell_length_a {length}
+_cell_length_b 5
+_cell_length_c 5
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+{metal} {metal} 0 0 0 {occupancy}
+O O 0.5 0.5 0.5 1
+"""
+
+
+def _cif(n: int, metal: str = "Mn", occupancy: float = 1.0) -> str:
+    return CIF.format(length=4.0 + n / 1000, metal=metal, occupancy=occupancy)
+
+
+FILES: dict[str, tuple[str, Callable[[int], bytes]]] = {
+    "wrong syntax": ("not a readable structure", lambda n: _cif(n).replace("4.", "a").encode()),
+    "cut off": ("not a readable structure", lambda n: _cif(n).encode()[: -2 - n % 15]),
+    "UTF-16": ("not a readable structure", lambda n: _cif(n).encode("utf-16")),
+    "partial occupancy": ("disordered structure", lambda n: _cif(n, occupancy=0.5).encode()),
+    "deuterium": ("deuterium", lambda n: _cif(n, metal="D").encode()),
+    "huge": ("file too large", lambda _: b""),
+    # A stray byte in a comment changes no number: these are predicted.
+    "Latin-1": ("", lambda n: ("# Universit\u00e9\n" + _cif(n)).encode("latin-1")),
+}
+"""By what is wrong with a CIF file: the kind that is counted, and the file's bytes."""
+HUGE = 3_000_000_000
+"""Bytes, of which the disk holds none."""
+
+
+def write_files(folder: Path, each: int) -> None:
+    """So many CIF files of every kind."""
+    folder.mkdir()
+    for name, (_, made) in FILES.items():
+        for n in range(each):
+            path = folder / f"{name.replace(' ', '-')}-{n}.cif"
+            with path.open("wb") as file:
+                file.write(made(n))
+                if name == "huge":
+                    file.truncate(HUGE)
+
+
+def expected(each: int) -> dict[str, int]:
+    """By kind of reason, how many structures must fail."""
+    kinds = [*KINDS, *(kind for kind, _ in FILES.values() if kind)]
+    return {kind: each * kinds.count(kind) for kind in kinds}
+
+
+def table(count: int, each: int) -> pd.DataFrame:
+    """Rows of distinct two-atom crystals, with so many of each bad kind."""
     rng = np.random.default_rng(0)
     rows = []
     for n in range(count):
@@ -56,7 +113,7 @@ def table(count: int) -> tuple[pd.DataFrame, int]:
         )
     for index, n in enumerate(rng.choice(count, each * len(KINDS), replace=False)):
         list(KINDS.values())[index // each](rows[n])
-    return pd.DataFrame(rows).drop(columns="n"), each
+    return pd.DataFrame(rows).drop(columns="n")
 
 
 def main() -> int:
@@ -67,9 +124,23 @@ def main() -> int:
         return run(Path(folder), options.count)
 
 
-def run(folder: Path, count: int) -> int:
-    import os
+def mixture(folder: Path, count: int) -> tuple[dict[str, Any], dict[str, int]]:
+    """Write so many structures; the spec of a campaign over them, and what must fail by kind."""
+    each = count // 100
+    table(count - each * len(FILES), each).to_parquet(folder / "mixed.parquet")
+    write_files(folder / "cifs", each)
+    source = {
+        "parquet": str(folder / "mixed.parquet"),
+        "files": str(folder / "cifs" / "*.cif"),
+    }
+    spec = {
+        "name": "mixed", "ions": ["Mg"], "model": "small", "source": source,
+        "batch": {"max_atoms": 20_000},
+    }  # fmt: skip
+    return spec, expected(each)
 
+
+def run(folder: Path, count: int) -> int:
     os.environ |= {"VOLTSCREEN_HOME": str(folder / "home")}
     os.environ.pop("VOLTSCREEN_MONGO_URI", None)
     sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -83,25 +154,17 @@ def run(folder: Path, count: int) -> int:
     from voltscreen.store import connect, embedded
 
     begun = time.monotonic()
-    rows, each = table(count)
-    rows.to_parquet(folder / "mixed.parquet")
+    spec, wanted = mixture(folder, count)
     home = folder / "home"
     save_model(small_model(spec=INSERTION), home / "models" / "small.safetensors")
-    spec = parse_spec(
-        {
-            "name": "mixed", "ions": ["Mg"], "model": "small",
-            "source": {"parquet": str(folder / "mixed.parquet")},
-            "batch": {"max_atoms": 20_000},
-        }
-    )  # fmt: skip
     try:
         with connect() as store:
             launchpad = open_launchpad()
-            control.submit(store, launchpad, spec)
+            control.submit(store, launchpad, parse_spec(spec))
             launchpad.close()
-            # A process of its own, so that its memory is a worker's.
-            worker = [sys.executable, "-m", "voltscreen", "worker", "--campaign", "mixed"]
-            subprocess.run([*worker, "--quiet"], check=True)
+            # Workers are processes of their own, so that their memory is a worker's.
+            work = [sys.executable, "-m", "voltscreen", "campaign", "run", "mixed"]
+            code = subprocess.run(work, stderr=subprocess.DEVNULL, check=False).returncode
             report = campaign_report(store, "mixed")
             ok = store.voltages.count_documents({"status": "ok"})
             batches = list(store.batches.find({"kind": "predict"}).sort("number", 1))
@@ -110,16 +173,16 @@ def run(folder: Path, count: int) -> int:
         embedded.stop(home)
     found = {failure.kind: failure.count for failure in report.failures}
     print(f"{'kind':<26} {'mixed in':>9} {'counted':>9}")
-    for kind in KINDS:
-        print(f"{kind:<26} {each:>9} {found.get(kind, 0):>9}")
-    good = count - each * len(KINDS)
+    for kind in {**wanted, **found}:
+        print(f"{kind:<26} {wanted.get(kind, 0):>9} {found.get(kind, 0):>9}")
+    good = count - sum(wanted.values())
     print(f"{'predicted':<26} {good:>9} {ok:>9}")
     tenth = memory[len(memory) // 10]
     print(
         f"peak memory of the worker: {tenth:.0f} MiB after a tenth of {len(memory)} batches, "
-        f"{memory[-1]:.0f} MiB after the last; {time.monotonic() - begun:.0f} s"
+        f"{memory[-1]:.0f} MiB after the last; exit code {code}; {time.monotonic() - begun:.0f} s"
     )
-    return 0 if found == dict.fromkeys(KINDS, each) and ok == good else 1
+    return 0 if found == wanted and ok == good and code == 1 else 1
 
 
 if __name__ == "__main__":
