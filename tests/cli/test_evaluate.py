@@ -172,6 +172,31 @@ def test_a_rerun_prints_what_was_recomputed(folder, voltscreen_home, monkeypatch
     assert "distilled.grouped.0.0 done, 1 of 2" in done.stderr
 
 
+def test_one_recipe_recomputed_stands_beside_what_is_stored(folder, run, monkeypatch) -> None:
+    data = load_electrodes(folder / "data")
+    stored = OutOfFold.read(store_path(folder / "tiny.safetensors"))
+    held = stored.get("network", "grouped", data).prediction
+    again = np.where(np.arange(len(data)) == 0, held + 0.5, held)
+    monkeypatch.setattr("voltscreen.train.recipe.rerun_rung", lambda *_: again)
+    monkeypatch.setattr(
+        "voltscreen.train.training_hosts.load_training_hosts",
+        lambda *_: SimpleNamespace(strange=["host-1"]),
+    )
+    arguments = [
+        "model", "evaluate", folder / "tiny.safetensors", "--data", folder / "data", "--recipe",
+        "network", "--json",
+    ]  # fmt: skip
+    done = CliRunner().invoke(app, [*map(str, arguments), "--rerun"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["rows"] == len(data)
+    assert found["stored_mae"] == pytest.approx(np.abs(held - data.voltage).mean())
+    assert found["most_apart"] == pytest.approx(0.5, abs=1e-3)
+    alone = run(*arguments)
+    assert alone.returncode == 2
+    assert "--recipe goes with --rerun" in alone.stderr
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     from voltscreen.model import save_model

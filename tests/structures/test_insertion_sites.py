@@ -13,6 +13,7 @@ from tests.model.helpers import random_crystal
 from voltscreen.structures import PackedStructure
 from voltscreen.structures import insertion_sites as module
 from voltscreen.structures.insertion_sites import CATION_MARGIN, WINDOW, insertion_sites
+from voltscreen.structures.void_weights import weigh
 
 ANIONS = [7, 8, 9, 16, 17, 34, 35, 52, 53]
 
@@ -94,6 +95,42 @@ def test_the_voids_of_rock_salt_are_the_tetrahedral_ones() -> None:
     np.testing.assert_allclose(np.abs(sites.frac_coords % 0.5 - 0.25), 0, atol=1e-9)
     assert sites.distance[0] == pytest.approx(4.2 * 3**0.5 / 4)
     assert sites.clearance[0] == pytest.approx(4.2 * 3**0.5 / 4 - CATION_MARGIN)
+
+
+@pytest.mark.parametrize(
+    "salt",
+    [
+        Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Mg", "O"], [[0] * 3, [0.5] * 3]),
+        Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.46), ["Ca", "F"], [[0] * 3, [0.25] * 3]),
+    ],
+    ids=["rock salt", "fluorite"],
+)
+def test_rattled_planes_of_atoms_make_no_voids_of_their_own(salt) -> None:
+    """Four atoms of a plane become a tetrahedron, whose centre may be anywhere on their axis."""
+    structure = PackedStructure.from_pymatgen(salt)
+    still = insertion_sites([structure])
+    for seed in range(10):
+        step = np.random.default_rng(seed).normal(size=(len(structure), 3))
+        step *= 1e-4 / np.linalg.norm(step, axis=1, keepdims=True)
+        frac = structure.frac_coords + step @ np.linalg.inv(structure.lattice)
+        moved = insertion_sites(
+            [PackedStructure.from_arrays(structure.lattice, frac, structure.atomic_numbers)]
+        )
+        mean = moved.weight @ moved.clearance
+        assert mean == pytest.approx(still.weight @ still.clearance, abs=2e-4)
+
+
+def test_a_void_that_splits_leaves_alone_what_its_neighbours_weigh() -> None:
+    lattice, spacing = 20.0 * np.eye(3), np.full(3, 20.0)
+    frac, marks = np.zeros((1, 3)), np.ones(1)
+    near = [[0.50, 0.5, 0.5, 2.0, 2.0, 1.0], [0.51, 0.5, 0.5, 1.99, 1.99, 1.0]]
+    far = [[0.10, 0.1, 0.1, 1.98, 1.98, 1.0]]
+    whole = weigh(lattice, frac, marks, spacing, np.array([*near, *far]), 2.0)
+    twin = [[0.5001, 0.5, 0.5, 2.0, 2.0, 1.0]]
+    split = weigh(lattice, frac, marks, spacing, np.array([*near, *twin, *far]), 2.0)
+    for clearance in (2.0, 1.99, 1.98):
+        one, other = (w[w[:, 3] == clearance, 5].sum() for w in (whole, split))
+        assert one == pytest.approx(other, abs=1e-3)
 
 
 def test_between_equal_voids_the_ion_goes_where_the_walls_are_anions() -> None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.model.helpers import random_crystal
+from voltscreen.errors import FileFormatError, ModelError
 from voltscreen.graph import INSERTION, NEAREST, build_graphs
 from voltscreen.ions import ION_SYMBOLS
 from voltscreen.model import predict_candidates
@@ -131,6 +132,20 @@ def test_a_second_run_finds_every_part_and_gives_the_same_model(run, trained) ->
     assert seen == []
     assert again.model.id == trained[0].model.id
     assert again.single.id == trained[0].single.id
+
+
+@pytest.mark.parametrize("name", ["distilled", "process", MODEL_RECIPE, "blend", "paper"])
+def test_one_rung_again_is_the_rung_of_the_whole_run(run, trained, name) -> None:
+    stored = trained[0].out_of_fold.get(name, "grouped", run.data).prediction
+    again = recipe.rerun_rung(run, name, "grouped")
+    np.testing.assert_allclose(again, stored, atol=1e-4)
+
+
+def test_a_recipe_or_split_that_there_is_not_is_refused(run, quick_ladder) -> None:
+    with pytest.raises(ModelError, match="no recipe 'alchemy'"):
+        recipe.rerun_rung(run, "alchemy", "grouped")
+    with pytest.raises(FileFormatError, match="no split 'odd'"):
+        recipe.rerun_rung(run, "paper", "odd")
 
 
 def test_a_missing_part_alone_is_made_again_and_comes_out_the_same(run, trained) -> None:

@@ -57,6 +57,16 @@ def evaluate(
         bool,
         typer.Option("--rerun", help="Recompute the out-of-fold predictions first; takes hours."),
     ] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="With --rerun: recompute this recipe alone, and set it beside what is stored.",
+        ),
+    ] = None,
+    split: Annotated[
+        str, typer.Option("--split", help="With --recipe: on this split.")
+    ] = MAIN_SPLITS[0],
     labels: LabelsOption = DEFAULT_LABELS,
     pool: PoolOption = None,
     pretrained: PretrainedOption = None,
@@ -67,15 +77,21 @@ def evaluate(
 
     Recipes are compared on the same rows; labels are read from the data folder.
     """
+    from voltscreen.errors import VoltscreenError
     from voltscreen.model import model_path, read_card
     from voltscreen.train.out_of_fold import OutOfFold, store_path
     from voltscreen.train.report import build_report
 
     path = model_path(name)
     _, card = read_card(name)
+    if recipe and not rerun:
+        raise VoltscreenError("--recipe goes with --rerun")
     if rerun:
         _refuse_missing(data)
         run = training_run(data, labels, pool, pretrained, workers)
+        if recipe:
+            _rerun_rung(run, recipe, split, OutOfFold.read(store_path(path)), as_json=as_json)
+            return
         electrodes, oof = run.data, _recomputed(run)
     else:
         electrodes, oof = _labels(data), OutOfFold.read(store_path(path))
@@ -130,6 +146,46 @@ def _recomputed(run: TrainingRun) -> OutOfFold:
 
     with PartsBar() as bar:
         return rerun_out_of_fold(run, bar.update)
+
+
+def _rerun_rung(
+    run: TrainingRun, recipe: str, split: str, stored: OutOfFold, *, as_json: bool
+) -> None:
+    """One recipe on one split anew, beside what is stored of it."""
+    import numpy as np
+
+    from voltscreen.train.recipe import rerun_rung
+
+    stored.check(run.data)
+    with PartsBar() as bar:
+        again = rerun_rung(run, recipe, split, bar.update)
+    held = stored.get(recipe, split, run.data).prediction
+    rows = np.isfinite(again) & np.isfinite(held)
+    voltage, apart = run.data.voltage[rows], np.abs(again - held)[rows]
+    found: dict[str, Any] = {
+        "recipe": recipe,
+        "split": split,
+        "rows": int(rows.sum()),
+        "mae": float(np.abs(again[rows] - voltage).mean()),
+        "stored_mae": float(np.abs(held[rows] - voltage).mean()),
+        "mean_apart": float(apart.mean()),
+        "most_apart": float(apart.max(initial=0.0)),
+    }
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ["", "Rows", "MAE (V)"],
+        [
+            ["recomputed", str(found["rows"]), number(found["mae"], 4)],
+            ["stored", str(found["rows"]), number(found["stored_mae"], 4)],
+        ],
+        title=f"{recipe}, {split} split, all ions",
+    )
+    _note(
+        f"Predictions of a row are {found['mean_apart']:.4f} V apart on average, "
+        f"{found['most_apart']:.4f} V at most."
+    )
 
 
 def _print_recipes(report: CardReport, oof: OutOfFold) -> None:

@@ -56,7 +56,7 @@ PAPER = GraphSpec("paper-1", original_order=True)
 SHARED = GraphSpec("shared-1", first_center=0.8, last_center=6.0, shell_width=0.2)
 """12 places shared among the tied shell: the graph is a property of the crystal."""
 INSERTION = GraphSpec(
-    "insertion-1", first_center=0.8, last_center=6.0, shell_width=0.2, insertion_sites=True
+    "insertion-2", first_center=0.8, last_center=6.0, shell_width=0.2, insertion_sites=True
 )
 """The same with the insertion sites as nodes."""
 

@@ -13,7 +13,7 @@ matter, splits them into ones with four.
 
 Near-equal voids all count, by a weight that falls smoothly to zero `WINDOW` below the best:
 otherwise rounding would choose between the equivalent voids of a symmetric host. Voids that look
-alike to within `ALIKE` share one place in the list.
+alike share one place in the list. See `void_weights`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,10 @@ from numpy.typing import NDArray
 from voltscreen.structures.delaunay import circumsphere, tetrahedra, vector_to
 from voltscreen.structures.near_atoms import ATOM, near_atoms, plane_spacing
 from voltscreen.structures.packed import PackedStructure
+from voltscreen.structures.void_weights import COINCIDENT, WINDOW, gap_between, weigh
 
 CATION_MARGIN = 0.3
 """Angstrom by which a non-anion counts as closer than it is."""
-WINDOW = 0.05
-"""Angstrom of clearance below the best void within which a void counts."""
-CROWDING_RANGE = 0.5
-"""Angstrom; voids closer than this share one weight, for a rattled symmetric void is many."""
 
 ANIONS = (7, 8, 9, 16, 17, 34, 35, 52, 53)
 """Atomic numbers; all other atoms count as closer than they are."""
@@ -43,14 +40,11 @@ MARGIN_BY_NUMBER = np.full(119, CATION_MARGIN)
 MARGIN_BY_NUMBER[list(ANIONS)] = 0.0
 
 JITTER = 1e-6  # angstrom
-COINCIDENT = 1e-3  # angstrom, vertices closer than this are one
-FLAT = 1e-5  # volume of three directions; four atoms flatter than this make no vertex
+FLAT, FIRM = 3e-4, 3e-3  # volume of three directions, see `_firmness`
 FIRST_REACH = 5.6  # angstrom, neighbours looked at first; grows until no void needs more
-SIGHT = 5.0  # angstrom, atoms this near decide whether two voids look alike
 LAST_REACH = 60.0  # angstrom
 VOLUME_ERROR = 1e-5  # relative, of the sum of the tetrahedra's volumes
 MOST_JITTERS = 6
-ALIKE = 1e-5  # relative difference of what they see
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +128,7 @@ def _search(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _sites_of(  # noqa: C901 - one hot loop
+def _sites_of(
     lattice: NDArray[np.float64],
     frac: NDArray[np.float64],
     margins: NDArray[np.float64],
@@ -144,7 +138,7 @@ def _sites_of(  # noqa: C901 - one hot loop
     inverse, spacing = np.linalg.inv(lattice), plane_spacing(lattice)
     wrapped = frac - np.floor(frac)
     offsets, entries, who, corners, spheres = _tetrahedra(lattice, wrapped, spacing)
-    found = np.empty((64, 5))  # frac_coords, clearance, distance
+    found = np.empty((64, 6))  # frac_coords, clearance, distance, firmness
     count = 0
     top = -np.inf
     wall = np.empty((3, 3))
@@ -159,7 +153,8 @@ def _sites_of(  # noqa: C901 - one hot loop
         for k in range(3):
             vector_to(lattice, wrapped, a, corners[t, k + 1], wall[k])
             lengths *= math.sqrt(wall[k, 0] ** 2 + wall[k, 1] ** 2 + wall[k, 2] ** 2)
-        if 6.0 * spheres[t, 4] < FLAT * lengths:
+        firmness = _firmness(6.0 * spheres[t, 4] / lengths)
+        if firmness == 0.0:
             continue
         x, y, z, _ = circumsphere(wall)
         radius = math.sqrt(x * x + y * y + z * z)
@@ -178,10 +173,11 @@ def _sites_of(  # noqa: C901 - one hot loop
         for k in range(3):
             f = wrapped[a, k] + x * inverse[0, k] + y * inverse[1, k] + z * inverse[2, k]
             place[k] = f - math.floor(f)
-        place[3], place[4] = clearance, radius
-        if not _is_known(lattice, spacing, found, count):
-            count += 1
-    return _weigh(lattice, wrapped, marks, spacing, found[:count], top)
+        place[3], place[4], place[5] = clearance, radius, firmness
+        known = _known_void(lattice, spacing, found, count)
+        found[known, 5] = max(found[known, 5], firmness)
+        count = max(count, known + 1)
+    return weigh(lattice, wrapped, marks, spacing, found[:count], top)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -278,20 +274,31 @@ def _drop_below(found: NDArray[np.float64], count: int, clearance: float) -> int
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _is_known(
+def _firmness(volume: float) -> float:
+    """From 0 for four atoms in a plane to 1, by the volume of the directions to three of them.
+
+    The centre of a flat tetrahedron is an accident of rounding: it may be anywhere on the axis of
+    the four. The voids at the ends of that axis have tetrahedra of their own.
+    """
+    step = math.log(max(volume, FLAT) / FLAT) / math.log(FIRM / FLAT)
+    return min(step, 1.0) ** 2 * (3.0 - 2.0 * min(step, 1.0))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _known_void(
     lattice: NDArray[np.float64],
     spacing: NDArray[np.float64],
     found: NDArray[np.float64],
     count: int,
-) -> bool:
-    """Whether void `count` coincides with one before it."""
+) -> int:
+    """The first void that void `count` coincides with; `count` itself if there is none."""
     for w in range(count):
         if (
             abs(found[w, 3] - found[count, 3]) < COINCIDENT
-            and _gap(lattice, spacing, found[w], found[count], COINCIDENT) < COINCIDENT
+            and gap_between(lattice, spacing, found[w], found[count], COINCIDENT) < COINCIDENT
         ):
-            return True
-    return False
+            return w
+    return count
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -299,121 +306,3 @@ def _sway(number: int) -> float:
     """A fixed number between -1 and 1 for an integer, without pattern."""
     f = math.sin(12.9898 * number + 4.1414) * 43758.5453
     return 2.0 * (f - math.floor(f)) - 1.0
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _weigh(
-    lattice: NDArray[np.float64],
-    wrapped: NDArray[np.float64],
-    marks: NDArray[np.float64],
-    spacing: NDArray[np.float64],
-    found: NDArray[np.float64],
-    top: float,
-) -> NDArray[np.float64]:
-    """Sites with their weights: w_k = f_k^2 / sum_l f_l c_kl, divided by their sum.
-
-    f falls from 1 at the best clearance to 0 at the window's end, c from 1 for the void itself
-    to 0 at the crowding range: a cluster of m coincident voids weighs what one does, and a void
-    that appears or vanishes at the window's end does so with weight 0.
-    """
-    n = len(found)
-    out = np.empty((n, 6))
-    seen = np.full(n, -1.0)
-    kept = 0
-    for v in np.argsort(-found[:, 3]):  # the best stands for those like it
-        fade = 1.0 - (top - found[v, 3]) / WINDOW
-        if fade <= 0.0:
-            continue
-        crowd = 0.0
-        for w in range(n):
-            gap = _gap(lattice, spacing, found[v], found[w], CROWDING_RANGE) / CROWDING_RANGE
-            if gap < 1.0:
-                other = 1.0 - (top - found[w, 3]) / WINDOW
-                crowd += max(0.0, other) * (1.0 - gap * gap) ** 2
-        place = _place_of(lattice, wrapped, marks, spacing, out, seen, kept, found[v])
-        if place == kept:
-            out[place, :5] = found[v]
-            out[place, 5] = 0.0
-            kept += 1
-        out[place, 5] += fade * fade / crowd
-    out = out[:kept]
-    out[:, 5] /= out[:, 5].sum()
-    return out
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _place_of(
-    lattice: NDArray[np.float64],
-    wrapped: NDArray[np.float64],
-    marks: NDArray[np.float64],
-    spacing: NDArray[np.float64],
-    out: NDArray[np.float64],
-    seen: NDArray[np.float64],
-    kept: int,
-    void: NDArray[np.float64],
-) -> int:
-    """Which of the kept sites looks like a void; `kept` where none does. What a site sees stands
-    in `seen` once it was needed, and is negative before.
-    """
-    view = -1.0
-    for w in range(kept):
-        if abs(out[w, 3] - void[3]) < COINCIDENT / 10:
-            if view < 0.0:
-                view = _view(lattice, wrapped, marks, spacing, void[:3])
-            if seen[w] < 0.0:
-                seen[w] = _view(lattice, wrapped, marks, spacing, out[w, :3])
-            if abs(seen[w] - view) < ALIKE * view:
-                return w
-    seen[kept] = view
-    return kept
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _view(
-    lattice: NDArray[np.float64],
-    wrapped: NDArray[np.float64],
-    marks: NDArray[np.float64],
-    spacing: NDArray[np.float64],
-    point: NDArray[np.float64],
-) -> float:
-    """A number that differs where the elements or distances around a point do."""
-    q0, q1, q2 = SIGHT / spacing[0], SIGHT / spacing[1], SIGHT / spacing[2]
-    total = 0.0
-    for j in range(len(wrapped)):
-        d0, d1, d2 = wrapped[j, 0] - point[0], wrapped[j, 1] - point[1], wrapped[j, 2] - point[2]
-        part = 0.0
-        for n0 in range(math.ceil(-q0 - d0), math.floor(q0 - d0) + 1):
-            f0 = d0 + n0
-            for n1 in range(math.ceil(-q1 - d1), math.floor(q1 - d1) + 1):
-                f1 = d1 + n1
-                for n2 in range(math.ceil(-q2 - d2), math.floor(q2 - d2) + 1):
-                    f2 = d2 + n2
-                    x = f0 * lattice[0, 0] + f1 * lattice[1, 0] + f2 * lattice[2, 0]
-                    y = f0 * lattice[0, 1] + f1 * lattice[1, 1] + f2 * lattice[2, 1]
-                    z = f0 * lattice[0, 2] + f1 * lattice[1, 2] + f2 * lattice[2, 2]
-                    near = 1.0 - (x * x + y * y + z * z) / (SIGHT * SIGHT)
-                    if near > 0.0:
-                        part += near * near
-        total += marks[j] * part
-    return total
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _gap(
-    lattice: NDArray[np.float64],
-    spacing: NDArray[np.float64],
-    one: NDArray[np.float64],
-    other: NDArray[np.float64],
-    limit: float,
-) -> float:
-    """Shortest distance, angstrom, between two points and their images; any larger number where
-    it is more than a limit that is less than half of every plane spacing.
-    """
-    f0, f1, f2 = one[0] - other[0], one[1] - other[1], one[2] - other[2]
-    f0, f1, f2 = f0 - np.rint(f0), f1 - np.rint(f1), f2 - np.rint(f2)
-    if abs(f0) * spacing[0] > limit or abs(f1) * spacing[1] > limit or abs(f2) * spacing[2] > limit:
-        return np.inf
-    x = f0 * lattice[0, 0] + f1 * lattice[1, 0] + f2 * lattice[2, 0]
-    y = f0 * lattice[0, 1] + f1 * lattice[1, 1] + f2 * lattice[2, 1]
-    z = f0 * lattice[0, 2] + f1 * lattice[1, 2] + f2 * lattice[2, 2]
-    return math.sqrt(x * x + y * y + z * z)

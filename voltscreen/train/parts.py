@@ -296,12 +296,12 @@ def _pretrained(worker: _Worker, key: PartKey) -> Fitted:
     if ready is not None:
         start = Network(worker.table, INSERTION)
         start.load_state_dict(dict(ready.states[key.seed]))
-        return _fitted(start, worker.graphs_of(INSERTION))
+        return fitted_to(start, worker.graphs_of(INSERTION))
     graphs = worker.graphs_of(INSERTION, with_pool=True)
     options = replace(worker.shop.options.pretrain, seed=key.seed)
     report = worker.report(key, options.epochs)
     network = pretrain(graphs, hosts.strange, hosts.targets, worker.table, options, report)
-    return _fitted(network, worker.graphs_of(INSERTION))
+    return fitted_to(network, worker.graphs_of(INSERTION))
 
 
 def _distilled(worker: _Worker, key: PartKey) -> Fitted:
@@ -313,7 +313,7 @@ def _distilled(worker: _Worker, key: PartKey) -> Fitted:
     start.load_state_dict(state)
     graphs = worker.graphs_of(INSERTION)
     options = shop.options.finetune
-    return _fitted(_finetuned(worker, key, start, graphs, options, shop.hosts.targets), graphs)
+    return fitted_to(_finetuned(worker, key, start, graphs, options, shop.hosts.targets), graphs)
 
 
 def _process(worker: _Worker, key: PartKey) -> Fitted:
@@ -348,12 +348,12 @@ def working_ion_shares(hosts: Sequence[PackedStructure]) -> NDArray[np.float64]:
 
 def _pooled_ions(worker: _Worker, key: PartKey) -> Fitted:
     graphs = worker.graphs_of(SHARED)
-    return _fitted(_finetuned(worker, key, None, graphs, worker.shop.options.scratch), graphs)
+    return fitted_to(_finetuned(worker, key, None, graphs, worker.shop.options.scratch), graphs)
 
 
 def _pooled_ions_with_site(worker: _Worker, key: PartKey) -> Fitted:
     graphs = worker.graphs_of(INSERTION)
-    return _fitted(_finetuned(worker, key, None, graphs, worker.shop.options.scratch), graphs)
+    return fitted_to(_finetuned(worker, key, None, graphs, worker.shop.options.scratch), graphs)
 
 
 def _finetuned(
@@ -421,11 +421,12 @@ def average_of(shop: Workshop, keys: Sequence[PartKey]) -> Fitted:
         }
         network = Network(build_element_table(), INSERTION)
         network.load_state_dict(mean)
-        _write(path, _fitted(network, shop.insertion_graphs))
+        _write(path, fitted_to(network, shop.insertion_graphs))
     return _read(path)
 
 
-def _fitted(network: Network, graphs: GraphBatch) -> Fitted:
+def fitted_to(network: Network, graphs: GraphBatch) -> Fitted:
+    """What a network says of the labelled hosts, with its weights."""
     outputs, pooled = predict_hosts(network, graphs, np.arange(len(graphs)))
     return Fitted(
         outputs[:, :, 0].astype(np.float32), pooled.astype(np.float32), network.state_dict()

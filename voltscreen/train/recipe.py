@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from voltscreen import __version__
+from voltscreen.errors import FileFormatError
 from voltscreen.graph import INSERTION
 from voltscreen.ions import ION_SYMBOLS
 from voltscreen.model.card import ModelCard, TrainingData
@@ -33,19 +34,27 @@ from voltscreen.train.frozen import FROZEN
 from voltscreen.train.held_out import HeldOutFold, bounds, calibrate, folds_of, neighborhood_of
 from voltscreen.train.out_of_fold import OutOfFold
 from voltscreen.train.parts import (
-    Fitted,
     Options,
     PartKey,
     Progress,
     Workshop,
     average_of,
-    ion_index,
     make_parts,
     pretrained,
     silent,
 )
 from voltscreen.train.pretrained import Pretrained, save_pretrained
-from voltscreen.train.report import PAPER_RECIPE, build_report
+from voltscreen.train.report import build_report
+from voltscreen.train.rungs import (
+    DESCRIPTIONS,
+    MAIN_SPLITS,
+    OTHER_NETWORKS,
+    OTHER_SEED,
+    SEEDS,
+    fitted_on,
+    held_out_rows,
+    parts_of,
+)
 from voltscreen.train.splits import Split, ladder
 from voltscreen.train.training_hosts import TrainingHosts
 from voltscreen.train.two_branches import (
@@ -61,30 +70,6 @@ from voltscreen.train.two_branches import (
 
 SINGLE = "single"
 """Name of the model of one network."""
-SEEDS = (0, 1)
-"""Fine-tunings of one pre-training, whose weights are averaged."""
-OTHER_SEED = 10
-"""A fine-tuning of another pre-training, for an ensemble of two trunks."""
-MAIN_SPLITS = ("grouped", "random")
-
-DESCRIPTIONS = {
-    "pooled-ions": "one trunk trained on all ions at once, ion-conditioned head",
-    "pooled-ions-site": "the same with the insertion sites as nodes",
-    PAPER_RECIPE: "the paper's recipe: trunk on Li, frozen, the last two layers by ion",
-    "distilled-1": "trunk pre-trained on a potential's insertion energies and topotactic voltages "
-    "of pool hosts, then fine-tuned on all ions; one network",
-    NETWORK_RECIPE: f"the same, weights averaged over {len(SEEDS)} fine-tunings: still one network "
-    "(on other splits than grouped and random one fine-tuning stands for them)",
-    PROCESS_RECIPE: "one Gaussian process for all ions on the pooled features of the pre-trained "
-    "trunk, frozen",
-    MODEL_RECIPE: "mean of the two: the network and the process",
-    "distilled-ensemble": f"mean of {NETWORK_RECIPE} and of the same from another pre-training: "
-    "two trunks, twice the cost",
-    "blend": f"mean of {NETWORK_RECIPE} and boosting",
-    **{name: baseline.description for name, baseline in BASELINES.items()},
-    **{name: frozen.description for name, frozen in FROZEN.items()},
-}
-
 COMMAND = "make train"
 
 
@@ -147,14 +132,28 @@ def rerun_out_of_fold(run: TrainingRun, progress: Progress = silent) -> OutOfFol
     make_parts(shop, list(_keys(shop.splits)), run.workers, progress)
     store = OutOfFold.of(run.data, MODEL_RECIPE)
     _add_network(store, shop)
-    _add_other_networks(store, shop)
-    for key in _row_keys(shop.splits):
-        _add(store, key.recipe, run.data, shop.splits[key.split], shop.read_rows(key))
-    _add_blend(store, shop)
+    for recipe, name in _compared(shop.splits):
+        predicted = held_out_rows(shop, recipe, shop.splits[name])
+        _add(store, recipe, run.data, shop.splits[name], predicted)
     add_two_branches(store, shop)
     for recipe in store.recipes:
         store.describe(recipe, DESCRIPTIONS[recipe])
     return store
+
+
+def rerun_rung(
+    run: TrainingRun, recipe: str, split: str, progress: Progress = silent
+) -> NDArray[np.float64]:
+    """(r,) volt: what one recipe says of the held-out rows of one split; NaN where there is none.
+
+    Raises:
+        ModelError: no such recipe. FileFormatError: no such split.
+    """
+    shop = run.workshop()
+    if split not in shop.splits:
+        raise FileFormatError(f"no split {split!r}: there are {', '.join(shop.splits)}")
+    make_parts(shop, parts_of(recipe, shop.splits[split]), run.workers, progress)
+    return held_out_rows(shop, recipe, shop.splits[split])
 
 
 def write_pretrained(run: TrainingRun, path: Path) -> None:
@@ -168,41 +167,24 @@ def write_pretrained(run: TrainingRun, path: Path) -> None:
 
 def _keys(splits: dict[str, Split]) -> Iterator[PartKey]:
     """Every part that the out-of-fold predictions need, the most telling first."""
-    every = {name: [(name, fold) for fold in folds_of(split)] for name, split in splits.items()}
-    main = [place for name in MAIN_SPLITS for place in every.pop(name)]
-    for seed in SEEDS:
-        yield from (PartKey(NETWORK_RECIPE, *place, seed) for place in main)
-    for rung in every.values():
-        yield from (PartKey(NETWORK_RECIPE, *place) for place in rung)
-    yield from (process_key(*place) for place in main)
-    yield from (process_key(*place) for rung in every.values() for place in rung)
-    yield from _row_keys(splits)
-    yield from (PartKey(NETWORK_RECIPE, *place, OTHER_SEED) for place in main)
-    for recipe in (PAPER_RECIPE, "pooled-ions-site", "pooled-ions"):
-        yield from (PartKey(recipe, *place) for place in main)
+    main = [splits[name] for name in MAIN_SPLITS]
+    others = [split for name, split in splits.items() if name not in MAIN_SPLITS]
+    for recipe in (NETWORK_RECIPE, PROCESS_RECIPE):
+        for split in (*main, *others):
+            yield from parts_of(recipe, split)
+    for recipe, name in _compared(splits):
+        yield from parts_of(recipe, splits[name])
 
 
-def _row_keys(splits: dict[str, Split]) -> Iterator[PartKey]:
-    """Parts of the baselines and of the regressors on the frozen trunk."""
-    for recipe in (*BASELINES, *FROZEN):
-        for name in MAIN_SPLITS:
-            yield PartKey(recipe, name, None)
-    for name in splits:
-        if name not in MAIN_SPLITS:
-            yield PartKey("mean", name, None)
+def _compared(splits: dict[str, Split]) -> Iterator[tuple[str, str]]:
+    """Recipe and split of what stands beside the model's own two branches."""
+    for recipe in (*BASELINES, *FROZEN, "blend", "distilled-1", "distilled-ensemble"):
+        yield from ((recipe, name) for name in MAIN_SPLITS)
+    for recipe in OTHER_NETWORKS:
+        yield from ((recipe, name) for name in MAIN_SPLITS)
+    yield from (("mean", name) for name in splits if name not in MAIN_SPLITS)
     if "formula" in splits:
-        yield PartKey("boosting", "formula", None)
-
-
-def _test_rows(
-    split: Split, fitted: dict[int, Fitted], shop: Workshop, ion: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """(r,) volt: of each row by the part of its fold; NaN where none tests it."""
-    predicted = np.full(len(shop.data), np.nan)
-    for fold, part in fitted.items():
-        rows = split.test_rows(fold)
-        predicted[rows] = part.voltages[shop.data.host_of_row[rows], ion[rows]]
-    return predicted
+        yield "boosting", "formula"
 
 
 def _add(
@@ -218,31 +200,6 @@ def _add(
         recipe, split.name, data.row_id[rows], split.fold[rows], predicted[rows],
         **{name: values[rows] for name, values in optional.items()},
     )  # fmt: skip
-
-
-def _add_other_networks(store: OutOfFold, shop: Workshop) -> None:
-    ion = ion_index(shop.data)
-    for name in MAIN_SPLITS:
-        split = shop.splits[name]
-
-        def rows(recipe: str, seed: int, split: Split = split) -> NDArray[np.float64]:
-            keys = {k: PartKey(recipe, split.name, k, seed) for k in folds_of(split)}
-            parts = {k: shop.read(key) for k, key in keys.items()}
-            return _test_rows(split, parts, shop, ion)
-
-        for recipe in (PAPER_RECIPE, "pooled-ions", "pooled-ions-site"):
-            _add(store, recipe, shop.data, split, rows(recipe, 0))
-        _add(store, "distilled-1", shop.data, split, rows(NETWORK_RECIPE, SEEDS[0]))
-        own = store.get(NETWORK_RECIPE, name, shop.data).prediction
-        both = 0.5 * (own + rows(NETWORK_RECIPE, OTHER_SEED))
-        _add(store, "distilled-ensemble", shop.data, split, both)
-
-
-def _add_blend(store: OutOfFold, shop: Workshop) -> None:
-    for name in MAIN_SPLITS:
-        both = [store.get(recipe, name, shop.data) for recipe in (NETWORK_RECIPE, "boosting")]
-        mean = 0.5 * (both[0].prediction + both[1].prediction)
-        _add(store, "blend", shop.data, shop.splits[name], mean)
 
 
 def _add_network(store: OutOfFold, shop: Workshop) -> None:
@@ -269,14 +226,12 @@ def _add_network(store: OutOfFold, shop: Workshop) -> None:
 
 def _held_out(shop: Workshop, split: Split) -> dict[int, HeldOutFold]:
     """By fold, what the network says of the rows that it tests."""
-    seeds = SEEDS if split.name in MAIN_SPLITS else SEEDS[:1]
     return {
         fold: HeldOutFold.of(
-            shop.data, split, fold,
-            average_of(shop, [PartKey(NETWORK_RECIPE, split.name, fold, seed) for seed in seeds]),
+            shop.data, split, fold, fitted_on(shop, NETWORK_RECIPE, split.name, fold)
         )
         for fold in folds_of(split)
-    }  # fmt: skip
+    }
 
 
 def _assemble(

@@ -8,7 +8,9 @@ Index letters: b hosts, t tetrahedra, v voids, k near atoms of an atom.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,6 +34,7 @@ from voltscreen.graph.on_device.walk import (
     walk,
 )
 from voltscreen.structures import insertion_sites as rules
+from voltscreen.structures import void_weights as weighing
 from voltscreen.structures.near_atoms import ATOM
 
 _NEAR_ENOUGH = 64
@@ -55,18 +58,29 @@ class Sites:
 
 @dataclass(frozen=True, slots=True)
 class _Voids:
-    """Voids by host. owner: (v,) int64. frac_coords: (v, 3). clearances, distances: (v,)."""
+    """Voids by host. owner: (v,) int64. frac_coords: (v, 3). clearances, distances, firmness:
+    (v,).
+    """
 
     owner: Tensor
     frac_coords: Tensor
     clearances: Tensor
     distances: Tensor
+    firmness: Tensor
+
+    @property
+    def _fields(self) -> tuple[Tensor, ...]:
+        return (
+            self.owner, self.frac_coords, self.clearances, self.distances, self.firmness,
+        )  # fmt: skip
 
     def select(self, which: Tensor) -> _Voids:
-        return _Voids(
-            self.owner[which], self.frac_coords[which], self.clearances[which],
-            self.distances[which],
-        )  # fmt: skip
+        return _Voids(*(values[which] for values in self._fields))
+
+    @classmethod
+    def join(cls, parts: Sequence[_Voids]) -> _Voids:
+        columns = zip(*(part._fields for part in parts), strict=True)
+        return cls(*(torch.cat(column) for column in columns))
 
 
 def find_sites(crystals: Crystals) -> Sites:
@@ -74,8 +88,8 @@ def find_sites(crystals: Crystals) -> Sites:
     voids = _all_voids(crystals)
     n_hosts = len(crystals)
     top = largest(voids.clearances, voids.owner, n_hosts)
-    voids = voids.select(voids.clearances >= top[voids.owner] - rules.WINDOW)
-    voids = voids.select(_first_of_coincident(crystals, voids))
+    voids = voids.select(voids.clearances >= top[voids.owner] - weighing.WINDOW)
+    voids = _without_copies(crystals, voids)
     return _weighed(crystals, voids, top)
 
 
@@ -102,23 +116,12 @@ def _all_voids(crystals: Crystals) -> _Voids:
         done = whole & (needed == 0.0)
         done |= (seed[pending] > rules.MOST_JITTERS) | (own > rules.LAST_REACH)
         voids = _voids_of(hosts, table, tetrahedra, done)
-        parts.append(
-            _Voids(pending[voids.owner], voids.frac_coords, voids.clearances, voids.distances)
-        )
+        parts.append(replace(voids, owner=pending[voids.owner]))
         longer = (needed + 2 * rules.CATION_MARGIN).maximum(1.15 * own)
         reach[pending] = torch.where(needed > 0.0, longer, own)
         seed[pending] += (needed == 0.0).long()
         pending = pending[~done]
-    voids = (
-        parts[0]
-        if len(parts) == 1
-        else _Voids(
-            torch.cat([part.owner for part in parts]),
-            torch.cat([part.frac_coords for part in parts]),
-            torch.cat([part.clearances for part in parts]),
-            torch.cat([part.distances for part in parts]),
-        )
-    )
+    voids = _Voids.join(parts)
     return voids.select(voids.owner.argsort(stable=True))
 
 
@@ -165,11 +168,12 @@ def _voids_of(crystals: Crystals, table: NearTable, tetrahedra: Tetrahedra, done
     margin = margins[first[:, None] + (corners & ATOM)].max(1).values
     walls = true.vectors(owner, corners[:, 0], corners[:, 1:])
     lengths = walls.square().sum(2).sqrt().prod(1)
-    solid = done[owner] & (6.0 * tetrahedra.volumes >= rules.FLAT * lengths)
+    firmness = _firmness(6.0 * tetrahedra.volumes / lengths)
+    solid = done[owner] & (firmness > 0.0)
     # No void's clearance is less than its radius less the largest margin, nor more than its radius
     # less that of a corner: only a few can be the largest.
     least = largest(tetrahedra.radii[solid], owner[solid], len(crystals)) - rules.CATION_MARGIN
-    solid &= tetrahedra.radii - margin >= least[owner] - rules.WINDOW - 10 * rules.JITTER
+    solid &= tetrahedra.radii - margin >= least[owner] - weighing.WINDOW - 10 * rules.JITTER
     chosen = torch.nonzero(solid)[:, 0]
     owner, walls = owner[chosen], walls[chosen]
     atoms = first[chosen] + corners[chosen, 0]
@@ -178,8 +182,15 @@ def _voids_of(crystals: Crystals, table: NearTable, tetrahedra: Tetrahedra, done
     frac = crystals.wrapped[atoms] + (centers[:, None] @ crystals.inverses[owner])[:, 0]
     return _Voids(
         owner, frac - frac.floor(), _clearances(table, crystals, margins, atoms, centers, radii),
-        radii,
+        radii, firmness[chosen],
     )  # fmt: skip
+
+
+def _firmness(volumes: Tensor) -> Tensor:
+    """From 0 for four atoms in a plane to 1, by the volume of the directions to three of them."""
+    step = torch.log(volumes.clamp_min(rules.FLAT) / rules.FLAT)
+    step = (step / math.log(rules.FIRM / rules.FLAT)).clamp_max(1.0)
+    return step.square() * (3.0 - 2.0 * step)
 
 
 def _margins(crystals: Crystals) -> Tensor:
@@ -229,37 +240,45 @@ def _gaps(crystals: Crystals, voids: _Voids, one: Tensor, other: Tensor) -> Tens
     return (frac[:, None] @ crystals.lattices[voids.owner[one]])[:, 0].square().sum(1).sqrt()
 
 
-def _first_of_coincident(crystals: Crystals, voids: _Voids) -> Tensor:
-    """(v,) bool: whether no void before it that counts is in the same place."""
+def _without_copies(crystals: Crystals, voids: _Voids) -> _Voids:
+    """Of voids in the same place the first, as firm as the firmest."""
     later, earlier = _pairs(voids.owner, len(crystals))
-    close = (voids.clearances[later] - voids.clearances[earlier]).abs() < rules.COINCIDENT
+    close = (voids.clearances[later] - voids.clearances[earlier]).abs() < weighing.COINCIDENT
     later, earlier = later[close], earlier[close]
-    same = _gaps(crystals, voids, later, earlier) < rules.COINCIDENT
+    same = _gaps(crystals, voids, later, earlier) < weighing.COINCIDENT
     n = len(voids.owner)
+    first = representatives(later[same], earlier[same], n)
+    firmness = voids.firmness.scatter_reduce(0, first, voids.firmness, "amax")
     own = torch.arange(n, device=later.device)
-    return representatives(later[same], earlier[same], n) == own
+    return replace(voids, firmness=firmness).select(first == own)
 
 
 def _weighed(crystals: Crystals, voids: _Voids, top: Tensor) -> Sites:
-    """Sites with their weights; w_k = f_k^2 / sum_l f_l c_kl, divided by their sum."""
+    """Sites with their weights, see `void_weights.weigh`."""
     n_hosts = len(crystals)
-    fade = 1.0 - (top[voids.owner] - voids.clearances) / rules.WINDOW
+    fade = 1.0 - (top[voids.owner] - voids.clearances) / weighing.WINDOW
     voids, fade = voids.select(fade > 0.0), fade[fade > 0.0]
     # The best stands for those like it.
     order = (-voids.clearances).argsort(stable=True)
     order = order[voids.owner[order].argsort(stable=True)]
     voids, fade = voids.select(order), fade[order]
     later, earlier = _pairs(voids.owner, n_hosts)
-    gap = _gaps(crystals, voids, later, earlier) / rules.CROWDING_RANGE
-    shared = (1.0 - gap * gap).clamp_min(0.0).square()
-    crowd = fade.index_add(0, later, fade[earlier] * shared)
-    crowd = crowd.index_add(0, earlier, fade[later] * shared)
-    alike = voids.clearances[earlier] - voids.clearances[later] < rules.COINCIDENT / 10
+    gap = _gaps(crystals, voids, later, earlier)
+
+    def crowd(amount: Tensor, least: Tensor, reach: float) -> Tensor:
+        near = (1.0 - (gap / reach).square()).clamp_min(0.0).square()
+        total = amount.index_add(0, later, amount[earlier] * near)
+        return total.index_add(0, earlier, amount[later] * near).maximum(least)
+
+    firmness = voids.firmness
+    part = firmness / crowd(firmness, torch.ones_like(fade), weighing.SPLITTING_RANGE)
+    weights = part * fade * fade / crowd(part * fade, fade, weighing.CROWDING_RANGE)
+    alike = voids.clearances[earlier] - voids.clearances[later] < weighing.COINCIDENT / 10
     later, earlier = later[alike], earlier[alike]
     views = _views(crystals, voids, torch.cat((later, earlier)))
-    same = (views[later] - views[earlier]).abs() < rules.ALIKE * views[later]
+    same = (views[later] - views[earlier]).abs() < weighing.ALIKE * views[later]
     place = representatives(later[same], earlier[same], len(fade))
-    weights = torch.zeros_like(fade).index_add_(0, place, fade * fade / crowd)
+    weights = torch.zeros_like(fade).index_add_(0, place, weights)
     kept = torch.nonzero(place == torch.arange(len(place), device=place.device))[:, 0]
     voids, weights = voids.select(kept), weights[kept]
     total = weights.new_zeros(n_hosts).index_add_(0, voids.owner, weights)
@@ -278,9 +297,9 @@ def _views(crystals: Crystals, voids: _Voids, wanted: Tensor) -> Tensor:
     asked[wanted] = True
     which = torch.nonzero(asked)[:, 0]
     points = Points(voids.frac_coords[which], voids.owner[which], torch.full_like(which, -1))
-    sight = voids.clearances.new_full((len(which),), rules.SIGHT)
+    sight = voids.clearances.new_full((len(which),), weighing.SIGHT)
     near = within(crystals, crystals.wrapped, points, sight)
     marks = torch.from_numpy(rules.MARK_BY_NUMBER).to(wanted.device)
-    part = (1.0 - near.squared / rules.SIGHT**2).clamp_min(0.0).square()
+    part = (1.0 - near.squared / weighing.SIGHT**2).clamp_min(0.0).square()
     part *= marks[crystals.atomic_numbers[near.atom]]
     return part.new_zeros(n).index_add_(0, which[near.point], part)
