@@ -175,12 +175,11 @@ def _rerun_rung(
         print_json(found)
         return
     print_table(
-        ["", "Rows", "MAE (V)"],
+        [f"{recipe}, {split} split, all ions", ("Rows", "right"), ("MAE (V)", "right")],
         [
             ["recomputed", str(found["rows"]), number(found["mae"], 4)],
             ["stored", str(found["rows"]), number(found["stored_mae"], 4)],
         ],
-        title=f"{recipe}, {split} split, all ions",
     )
     _note(
         f"Predictions of a row are {found['mean_apart']:.4f} V apart on average, "
