@@ -1,6 +1,7 @@
 """Structures a second of every stage, beside the reference path in the same run.
 
-Times are CPU time of this process on one thread, so that other work on the machine shows less.
+Times are CPU time of this process on one thread, so that other work on the machine shows less; only
+those of several processes at once are wall time.
 
 The reference path is what the original code does for one structure: pymatgen's neighbour lists
 from a `Structure`, then the plain network, one ion. Run: python benchmarks/stages.py [--pool FILE]
@@ -10,13 +11,16 @@ from __future__ import annotations
 
 import argparse
 import csv
+import multiprocessing
 import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import torch
@@ -136,8 +140,36 @@ def cost(model: VoltageModel, structures: list[PackedStructure]) -> list[Stage]:
         )
     for ions in (1, 5, 10):
         work = partial(predict_columns, model, structures, model.ions[:ions])
-        stages.append(measure(f"{ions} ions", work, len(structures), 2))
+        stages.append(measure(f"{ions} ion{'s' if ions > 1 else ''}", work, len(structures), 2))
     return stages
+
+
+def at_once(processes: int, structures: Sequence[PackedStructure]) -> Stage:
+    """So many processes that predict the structures side by side; wall time of the slowest."""
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(processes)
+    with ProcessPoolExecutor(processes, context, _set_barrier, (start,)) as pool:
+        work = [[structure.to_bytes() for structure in structures]] * processes
+        seconds = list(pool.map(_predict_together, work))
+    name = f"{processes} process{'es' if processes > 1 else ''}, wall time"
+    return Stage(name, processes * len(structures), max(seconds))
+
+
+_together: list[Barrier] = []
+
+
+def _set_barrier(barrier: Barrier) -> None:
+    _together.append(barrier)
+
+
+def _predict_together(packed: Sequence[bytes]) -> float:
+    torch.set_num_threads(1)
+    model, structures = load_model("default"), [PackedStructure.from_bytes(own) for own in packed]
+    predict_columns(model, structures)
+    _together[0].wait()
+    start = time.perf_counter()
+    predict_columns(model, structures)
+    return time.perf_counter() - start
 
 
 def main() -> int:
@@ -189,6 +221,7 @@ def main() -> int:
     ]
     hosts = len(predict_columns(model, structures).host_state)
     costs = cost(model, structures)
+    costs += [at_once(processes, structures) for processes in (1, 2)]
     print(f"{what}: {sizes.mean():.1f} atoms on average, {arguments.threads} thread(s)")
     print(f"{'stage':<32}{'structures/s':>14}{'against reference':>20}")
     for stage in stages:

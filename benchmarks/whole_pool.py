@@ -3,7 +3,8 @@
     python benchmarks/whole_pool.py [--pool FILE] [--limit N] [--workers 2] [--csv FILE]
 
 Runs in a home of its own with an embedded database. Printed are wall time, the CPU time of workers
-and server, and peak memory by stage, then how long the best 100 take to read.
+and server, and peak memory by stage, how long the workers waited for each kind of database call,
+and how long the best 100 take to read.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import json
 import os
 import sys
 import tempfile
@@ -22,6 +24,8 @@ from typing import Any
 
 POOL = Path(__file__).resolve().parents[2] / "shared" / "data" / "mp_pool.parquet"
 STAGES = ("ingest", "plan", "predict", "rank")
+CALLS = Path(__file__).resolve().parent / "calls"
+"""On their path workers time their database calls."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -115,6 +119,38 @@ def batch_memory(store: Any, name: str) -> list[float]:
     return [a["peak_memory"] for a in sorted(attempts, key=lambda a: a["started_at"])]
 
 
+@contextlib.contextmanager
+def measured_calls() -> Iterator[dict[str, tuple[int, float]]]:
+    """Processes started meanwhile time their database calls.
+
+    Yields:
+        Filled as it ends: number and seconds of calls by collection and command.
+    """
+    found: dict[str, tuple[int, float]] = {}
+    before = os.environ.get("PYTHONPATH")
+    with tempfile.TemporaryDirectory(prefix="voltscreen-calls-") as folder:
+        os.environ["CALLS_FOLDER"] = folder
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(CALLS), *([before] if before else [])])
+        try:
+            yield found
+        finally:
+            del os.environ["CALLS_FOLDER"], os.environ["PYTHONPATH"]
+            if before is not None:
+                os.environ["PYTHONPATH"] = before
+        for file in Path(folder).glob("*.json"):
+            for name, (count, seconds) in json.loads(file.read_text()).items():
+                counts, total = found.get(name, (0, 0.0))
+                found[name] = counts + count, total + seconds
+
+
+def print_calls(calls: dict[str, tuple[int, float]]) -> None:
+    """The ten calls that workers waited for longest."""
+    longest = sorted(calls.items(), key=lambda item: -item[1][1])[:10]
+    print(f"{'database call of workers':>33}{'calls':>9}{'seconds':>9}{'ms a call':>11}")
+    for name, (count, seconds) in longest:
+        print(f"{name:>33}{count:>9}{seconds:>9.1f}{1000 * seconds / count:>11.2f}")
+
+
 def run(pool: Path, limit: int | None, workers: int, max_atoms: int) -> list[dict[str, object]]:
     from voltscreen.campaign import control
     from voltscreen.campaign.launchpad import open_launchpad
@@ -137,7 +173,8 @@ def run(pool: Path, limit: int | None, workers: int, max_atoms: int) -> list[dic
             raise SystemExit("no embedded server runs: unset VOLTSCREEN_MONGO_URI")
         control.submit(store, launchpad, spec)
         watch = Watch(store, spec.name, server.pid)
-        end = run_campaign(store, spec.name, workers, watch.look)
+        with measured_calls() as calls:
+            end = run_campaign(store, spec.name, workers, watch.look)
         if end.open or end.worker_output:
             raise SystemExit(f"the campaign did not end: {end.worker_output}")
         rows: list[dict[str, object]] = []
@@ -153,6 +190,7 @@ def run(pool: Path, limit: int | None, workers: int, max_atoms: int) -> list[dic
         rows.append(_row("all", total, count))
         print(f"{count} structures, {end.status.predicted} predicted, ten ions, {workers} workers")
         _print(rows)
+        print_calls(calls)
         memory = batch_memory(store, spec.name)
         tenth = memory[min(9, len(memory) - 1)]
         print(f"peak of a worker after batch 10: {tenth:.0f} MiB, after the last: {memory[-1]:.0f}")
