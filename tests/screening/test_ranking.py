@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 
-from voltscreen.screening import Objective, RankInput, RankSpec, rank_candidates
+from voltscreen.screening import Objective, RankInput, RankSpec, rank_candidates, uptake
 from voltscreen.screening.ranking import pareto_front
 
 
 def row(name: str, voltage: float, counts: dict[str, int], width: float = 1.0, ood: float = 10.0):
     return RankInput(
-        structure_id=name, formula=name, element_counts=counts, voltage=voltage, sd=width / 4,
+        structure_id=name, formula=name, uptake=uptake(counts), voltage=voltage, sd=width / 4,
         lo90=voltage - width / 2, hi90=voltage + width / 2, out_of_domain=ood,
     )  # fmt: skip
 
@@ -42,7 +42,7 @@ def test_filters_drop_what_is_outside() -> None:
 
 
 def test_a_model_without_intervals_passes_no_interval_filter() -> None:
-    bare = RankInput("x", "x", MNO2, 3.0, None, None, None, None)
+    bare = RankInput("x", "x", uptake(MNO2), 3.0, None, None, None, None)
     assert rank_candidates([bare], "Mg", RankSpec()) != []
     assert rank_candidates([bare], "Mg", RankSpec(max_interval_width=2)) == []
     assert rank_candidates([bare], "Mg", RankSpec(max_out_of_domain=99)) == []

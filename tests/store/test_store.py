@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 
 import numpy as np
@@ -183,6 +184,19 @@ def test_many_ids_are_found_by_one_pass_over_the_collection(store, monkeypatch) 
     read = list(connection.find_by_ids(store.structures, wanted, ("nsites",)))
     assert sorted(row["nsites"] for row in read) == list(range(0, 40, 2))
     assert sorted(read, key=lambda row: row["_id"]) == sorted(asked, key=lambda row: row["_id"])
+
+
+def test_one_pass_by_the_digits_of_a_hash_reads_every_document_once(store, monkeypatch) -> None:
+    from voltscreen.store import connection
+
+    keys = [hashlib.blake2b(str(k).encode(), digest_size=16).hexdigest() for k in range(60)]
+    keys += ["00" * 16, "ff" * 16]
+    store.voltages.insert_many([{"_id": f"{key}:m", "structure_id": key} for key in keys])
+    monkeypatch.setattr(connection, "SCAN_FROM", 10)
+    monkeypatch.setattr(connection, "PIECE", 9)
+    wanted = [f"{key}:m" for key in keys[10:]]
+    read = connection.find_by_ids(store.voltages, wanted, ("structure_id",), hashed="structure_id")
+    assert sorted(row["_id"] for row in read) == sorted(wanted)
 
 
 def test_rows_that_are_there_already_are_named_and_kept(store) -> None:

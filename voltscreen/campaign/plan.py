@@ -145,7 +145,10 @@ def plan_campaign(store: Store, name: str, model_id: str, max_atoms: int) -> int
     done = {
         row["structure_id"]
         for row in find_by_ids(
-            store.voltages, (voltage_id(key, model_id) for key in fresh), ("structure_id",)
+            store.voltages,
+            (voltage_id(key, model_id) for key in fresh),
+            ("structure_id",),
+            hashed="structure_id",
         )
     }
     number = _last_number(store, name)

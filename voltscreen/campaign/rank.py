@@ -11,7 +11,7 @@ from voltscreen.campaign.spec import CampaignSpec
 from voltscreen.campaign.turn import Turn
 from voltscreen.failpoints import reach
 from voltscreen.ions import working_ion
-from voltscreen.screening import RankedRow, RankInput, rank_candidates
+from voltscreen.screening import RankedRow, RankInput, Uptake, rank_candidates, uptake
 from voltscreen.store import Store
 from voltscreen.store.connection import INSERT_CHUNK, Row, find_by_ids
 from voltscreen.store.documents import (
@@ -58,10 +58,13 @@ def rank_campaign(
             continue
         counts["predicted"] += 1
         chemistry[row["structure_id"]] = {name: row.get(name) for name in _CHEMISTRY}
+        as_given = uptake(row["element_counts"])
         for ion in spec.ions:
             found = row["ions"].get(ion, {})
             if "voltage" in found:
-                inputs[ion].append(_input(row, ion, found))
+                removed = found["host_state"] == HostState.ION_REMOVED
+                host = _without(row["element_counts"], ion) if removed else as_given
+                inputs[ion].append(_input(row, host, found))
     for ion, rows in inputs.items():
         fast = {
             row.structure_id: {"voltage": row.voltage, "lo90": row.lo90, "hi90": row.hi90}
@@ -107,17 +110,20 @@ def _voltages(store: Store, spec: CampaignSpec, model_id: str) -> Iterator[Row]:
         store.voltages,
         (voltage_id(key, model_id) for key in campaign_members(store, spec.name)),
         ("structure_id", "status", "formula", "element_counts", *_CHEMISTRY, *columns),
+        hashed="structure_id",
     )
 
 
-def _input(row: Row, ion: str, found: Row) -> RankInput:
-    counts = dict(row["element_counts"])
-    if found["host_state"] == HostState.ION_REMOVED:
-        counts.pop(working_ion(ion).symbol, None)
+def _without(counts: Mapping[str, float], ion: str) -> Uptake:
+    symbol = working_ion(ion).symbol
+    return uptake({element: count for element, count in counts.items() if element != symbol})
+
+
+def _input(row: Row, host: Uptake, found: Row) -> RankInput:
     return RankInput(
         structure_id=row["structure_id"],
         formula=row["formula"],
-        element_counts=counts,
+        uptake=host,
         voltage=found["voltage"],
         sd=found.get("sd"),
         lo90=found.get("lo90"),

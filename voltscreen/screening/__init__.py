@@ -1,6 +1,11 @@
 """Capacity, energy density, filters, ranking and the Pareto front, on plain objects."""
 
-from voltscreen.screening.capacity import gravimetric_capacity, reducible_charge
+from voltscreen.screening.capacity import (
+    Uptake,
+    gravimetric_capacity,
+    reducible_charge,
+    uptake,
+)
 from voltscreen.screening.choice import Choice, RefineSpec, choose_candidates
 from voltscreen.screening.ranking import (
     Objective,
@@ -28,11 +33,13 @@ __all__ = [
     "RefineSpec",
     "SubstituteSpec",
     "Swap",
+    "Uptake",
     "choose_candidates",
     "gravimetric_capacity",
     "propose",
     "rank_candidates",
     "reducible_charge",
     "substitute",
+    "uptake",
     "why_none",
 ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 
 from voltscreen.ions import working_ion
@@ -30,6 +31,31 @@ CENTRE_CHARGES = {
 """Charge of the same elements as the centre of an oxoanion or fluoroanion."""
 
 
+@dataclass(frozen=True, slots=True)
+class Uptake:
+    """What a host can take up, whatever the ion.
+
+    charge: electrons in the formula unit, None without an element that pymatgen counts as redox
+    active. mass: of the formula unit, g/mol.
+    """
+
+    charge: float | None
+    mass: float
+
+    def capacity(self, ion: str) -> float | None:
+        """mAh/g of the discharged formula; see `gravimetric_capacity`."""
+        if self.charge is None:
+            return None
+        inserted = self.charge / working_ion(ion).charge
+        return self.charge * FARADAY / (3.6 * (self.mass + inserted * _atomic_mass(ion)))
+
+
+def uptake(host: Mapping[str, float]) -> Uptake:
+    """Of atoms by element symbol, in any formula unit; without the working ion."""
+    mass = sum(_atomic_mass(symbol) * count for symbol, count in host.items())
+    return Uptake(reducible_charge(host), mass)
+
+
 def gravimetric_capacity(host: Mapping[str, float], ion: str) -> float | None:
     """Q = x z F / (3.6 M), M the molar mass of the discharged formula.
 
@@ -40,15 +66,7 @@ def gravimetric_capacity(host: Mapping[str, float], ion: str) -> float | None:
     Returns:
         mAh/g, or None for a host without an element that pymatgen counts as redox active.
     """
-    from pymatgen.core import Element
-
-    charge = reducible_charge(host)
-    if charge is None:
-        return None
-    inserted = charge / working_ion(ion).charge
-    mass = sum(_atomic_mass(symbol) * count for symbol, count in host.items())
-    mass += inserted * float(Element(ion).atomic_mass)
-    return charge * FARADAY / (3.6 * mass)
+    return uptake(host).capacity(ion)
 
 
 def reducible_charge(host: Mapping[str, float]) -> float | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from voltscreen.screening.capacity import gravimetric_capacity
+from voltscreen.screening.capacity import Uptake
 
 
 class Objective(StrEnum):
@@ -51,13 +51,11 @@ class RankSpec(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RankInput:
-    """A predicted candidate. element_counts: atoms of its host cell; voltages in volt;
-    out_of_domain: percentile.
-    """
+    """A predicted candidate. uptake: of its host; voltages in volt; out_of_domain: percentile."""
 
     structure_id: str
     formula: str
-    element_counts: dict[str, int]
+    uptake: Uptake
     voltage: float
     sd: float | None
     lo90: float | None
@@ -101,10 +99,7 @@ def rank_candidates(rows: Sequence[RankInput], ion: str, options: RankSpec) -> l
     if not kept:
         return []
     capacity = np.array(
-        [
-            np.nan if (value := gravimetric_capacity(row.element_counts, ion)) is None else value
-            for row in kept
-        ]
+        [np.nan if (value := row.uptake.capacity(ion)) is None else value for row in kept]
     )
     voltage = np.array([row.voltage for row in kept])
     columns = {
@@ -118,14 +113,8 @@ def rank_candidates(rows: Sequence[RankInput], ion: str, options: RankSpec) -> l
         front = (Objective.VOLTAGE, Objective.CAPACITY)
     pareto = pareto_front(np.column_stack([columns[objective] for objective in front]))
     undefined = np.isnan(score)
-    order = sorted(
-        range(len(kept)),
-        key=lambda i: (
-            undefined[i],
-            -voltage[i] if undefined[i] else -score[i],
-            kept[i].structure_id,
-        ),
-    )[: options.top]
+    ids = np.array([row.structure_id for row in kept])
+    order = np.lexsort((ids, np.where(undefined, -voltage, -score), undefined))[: options.top]
     return [
         RankedRow(
             structure_id=kept[i].structure_id,
@@ -141,7 +130,7 @@ def rank_candidates(rows: Sequence[RankInput], ion: str, options: RankSpec) -> l
             energy_density=_number(columns[Objective.ENERGY_DENSITY][i]),
             pareto=bool(pareto[i]),
         )
-        for place, i in enumerate(order, start=1)
+        for place, i in enumerate(order.tolist(), start=1)
     ]
 
 
@@ -153,15 +142,13 @@ def pareto_front(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """
     on_front = np.zeros(len(values), np.bool_)
     complete = np.flatnonzero(~np.isnan(values).any(axis=1))
-    # Best first in the first column, so that a row can only be dominated by an earlier one.
-    order = complete[np.lexsort(-values[complete].T[::-1])]
-    front = np.empty((0, values.shape[1]))
-    for i in order:
-        row = values[i]
-        dominated = ((front >= row).all(axis=1) & (front > row).any(axis=1)).any()
-        if not dominated:
-            on_front[i] = True
-            front = np.vstack((front, row))
+    # Best first in the first column, so that a row can only be dominated by an earlier one: the
+    # first of those that are left is on the front, and what it does not dominate is left then.
+    left = complete[np.lexsort(-values[complete].T[::-1])]
+    while len(left):
+        best = values[left[0]]
+        on_front[left[(values[left] == best).all(axis=1)]] = True
+        left = left[(values[left] > best).any(axis=1)]
     return on_front
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
 import pymongo
@@ -31,6 +33,8 @@ IN_CHUNK = 100
 INSERT_CHUNK = 1000
 SCAN_FROM, SCAN_SHARE = 5_000, 0.3
 """Ids, and their share of the collection, from which on the whole collection is read instead."""
+PIECE = 2_000
+"""Documents of a pass that are read together."""
 HEARTBEAT_PATIENCE = 120.0
 """Seconds."""
 _DUPLICATE_KEY = 11000
@@ -208,20 +212,57 @@ def find_by_ids(
     collection: Collection[Row],
     ids: Iterable[str],
     projection: Sequence[str] | None = None,
+    *,
+    hashed: str | None = None,
 ) -> Iterator[Row]:
     """Documents of these `_id`s, those that exist, in chunks that every server answers fast.
 
     Where they are much of a large collection, as for a campaign over all that there is, one pass
     over it takes a fifth of the time.
+
+    Args:
+        hashed: an indexed field that holds a hexadecimal hash in every document. A pass then
+            goes by its first digits, so that no server has to hold the whole answer, and reads
+            a piece while the caller works on the one before.
     """
     wanted = list(ids)
-    if len(wanted) > SCAN_FROM and SCAN_SHARE * collection.estimated_document_count() < len(wanted):
+    size = collection.estimated_document_count() if len(wanted) > SCAN_FROM else 0
+    if size and SCAN_SHARE * size < len(wanted):
         members = set(wanted)
-        yield from (row for row in collection.find({}, projection) if row["_id"] in members)
+        pieces = [{}] if hashed is None else _pieces(hashed, size)
+        for rows in _read_ahead(collection, pieces, projection):
+            yield from (row for row in rows if row["_id"] in members)
         return
     for start in range(0, len(wanted), IN_CHUNK):
         chunk = wanted[start : start + IN_CHUNK]
         yield from collection.find({"_id": {"$in": chunk}}, projection)
+
+
+def _pieces(hashed: str, size: int) -> list[Row]:
+    """Queries for about `PIECE` documents each, by the first two digits of a hexadecimal hash."""
+    count = min(-(-size // PIECE), 256)
+    edges = [f"{256 * k // count:02x}" for k in range(count)] + ["g"]
+    return [{hashed: {"$gte": low, "$lt": high}} for low, high in pairwise(edges)]
+
+
+def _read_ahead(
+    collection: Collection[Row], queries: Sequence[Row], projection: Sequence[str] | None
+) -> Iterator[Iterable[Row]]:
+    """The answers to some queries, each read while the caller works on the one before."""
+    if len(queries) == 1:
+        yield collection.find(queries[0], projection)
+        return
+    with ThreadPoolExecutor(1, "reader") as reader:
+
+        def read(query: Row) -> list[Row]:
+            return list(collection.find(query, projection))
+
+        coming = reader.submit(read, queries[0])
+        for query in [*queries[1:], None]:
+            rows = coming.result()
+            if query is not None:
+                coming = reader.submit(read, query)
+            yield rows
 
 
 def insert_new(collection: Collection[Row], documents: Iterable[Document]) -> int:
