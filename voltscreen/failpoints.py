@@ -26,13 +26,15 @@ POINTS = (
     "plan.written",  # batches are written, the notes of the ingest are still there
     "plan.done",  # and gone; no Firework of a batch exists
     "claim.reserved",  # the Firework is reserved, no launch exists
+    "claim.launched",  # the launch exists, the Firework does not know it
     "claim.begun",  # the launch runs, its batch is untouched
     "predict.begun",  # the batch is marked as running
     "predict.chunk",  # a chunk is predicted, not written
     "write.chunk",  # a chunk is written, not counted
     "write.batch",  # all is written, the batch is not marked as done
     "finish.batch",  # the batch is done, its Firework still runs
-    "finish.launch",  # the launch has ended, the workflow does not know
+    "finish.launch",  # the launch has ended, its Firework does not know
+    "finish.firework",  # it does, the workflow does not
     "finish.detours",  # new Fireworks are written, their workflow does not name them
     "finish.waiting",  # it does, they are not ready
     "rank.begun",

@@ -137,6 +137,16 @@ class VoltscreenLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks has no 
                 {"$set": {"state": "READY"}},
             )
 
+    def _upsert_fws(self, fws: list[Firework], reassign_all: bool = False) -> Any:
+        """Write Fireworks; see FireWorks' own."""
+        states = {fw.state for fw in fws}
+        if "RUNNING" in states:
+            reach("claim.launched")
+        old_new = super()._upsert_fws(fws, reassign_all)
+        if "COMPLETED" in states:
+            reach("finish.firework")
+        return old_new
+
     # --- checking out ---------------------------------------------------------------------
 
     def checkout_fw(self, fworker: FWorker, *args: Any, **options: Any) -> Any:
