@@ -213,15 +213,23 @@ def _starts(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
 def chunks_of_atoms(n_atoms: NDArray[np.int64], limit: int) -> Iterator[NDArray[np.int64]]:
     """Runs of consecutive structures with at most `limit` atoms (or one structure) each.
 
+    The runs are about equally long: a short one at the end would cost more than its share.
+
     Args:
         n_atoms: (b,) atoms of each structure.
         limit: atoms.
     """
-    start, total = 0, 0
-    for index, size in enumerate(n_atoms):
-        if total and total + size > limit:
+    total = int(n_atoms.sum())
+    share = total / max(-(-total // limit), 1)
+    start, inside, passed, number = 0, 0, 0, 0
+    for index, size in enumerate(n_atoms.tolist()):
+        # The share that the middle of the structure falls into when all atoms stand in a row.
+        place = int((passed + size / 2) / share) if share else 0
+        if inside and (place > number or inside + size > limit):
             yield np.arange(start, index)
-            start, total = index, 0
-        total += int(size)
+            start, inside = index, 0
+        number = place
+        inside += size
+        passed += size
     if len(n_atoms):
         yield np.arange(start, len(n_atoms))
