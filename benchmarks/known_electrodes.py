@@ -18,7 +18,7 @@ from voltscreen.cli.output import number, print_table
 from voltscreen.model import load_model, predict_candidates
 from voltscreen.model.refiner import load_refiner
 from voltscreen.potentials.chgnet import ChgnetPotential
-from voltscreen.potentials.insertion import insertion_numbers
+from voltscreen.potentials.insertion import insertion_energies, insertion_numbers
 from voltscreen.potentials.refinement import look
 from voltscreen.potentials.short_look import SHORT_LOOK_NUMBERS, short_looks
 from voltscreen.sources import candidates
@@ -81,10 +81,12 @@ def main() -> None:
         fast = predict_candidates(model, [host])[0].ions[ion]
         found = look(potential, host, ion, electrode.ions)
         short = short_looks(potential, host, [ion])[0]
+        labels = insertion_energies(potential, host, [ion])
         asked = SecondLook(
             host=host, ion=ion, fast=fast.voltage, half90=(fast.hi90 - fast.lo90) / 2,
-            insertion=insertion_numbers(potential, host, ion), energies=short.energies,
+            insertion=insertion_numbers(labels), energies=short.energies,
             short={name: getattr(short, name) for name in SHORT_LOOK_NUMBERS},
+            crystal=labels.crystal.tolist(),
         )  # fmt: skip
         refined = refine_voltages(refiner, [asked])[0]
         end = found.end

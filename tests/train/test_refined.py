@@ -7,6 +7,7 @@ import pytest
 
 from voltscreen.errors import ModelError
 from voltscreen.ions import ION_SYMBOLS
+from voltscreen.model.likeness import fit_likeness
 from voltscreen.model.refiner import Refiner, RefinerCard, load_refiner, save_refiner
 from voltscreen.train.refined import (
     OPTIONS,
@@ -50,19 +51,40 @@ def test_a_refiner_is_the_same_after_its_file(sample, tmp_path, monkeypatch) -> 
         description="", created="", model_id="m", potential="p", rows=400, with_short_look=0,
         attribution="", intervals="", errors=[], limits=[], command="", versions={},
     )  # fmt: skip
-    made = Refiner(trees, tuple("abcdef"), ION_SYMBOLS, intervals, weights, level, card)
+    like = fit_likeness(np.nan_to_num(features), np.ones(6), missed, 3.0, 0.1)
+    made = Refiner(
+        trees, like, tuple("abcdef"), tuple("abcdef"), ION_SYMBOLS, intervals, weights, level, card
+    )
     path = tmp_path / "a.refiner"
     save_refiner(made, path)
     read = load_refiner(path)
     assert read.id == made.id
     assert read.names == made.names
     assert read.card == card
-    assert np.array_equal(read.trees.predict(features), trees.predict(features))
+    given = features, np.nan_to_num(features)
+    assert np.array_equal(read.correction(*given), made.correction(*given))
     assert np.array_equal(read.intervals.half90, intervals.half90)
 
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ModelError, match="no refiner or is damaged"):
         load_refiner(path)
+
+
+def test_the_process_meets_what_it_was_shown_and_knows_nothing_far_away() -> None:
+    rng = np.random.default_rng(3)
+    columns = rng.normal(size=(300, 4))
+    missed = np.sin(columns[:, 0]) + 0.1
+    process = fit_likeness(columns, np.array([1, 1, 1, 0.0]), missed, 3.0, 1e-3)
+    assert process.predict(columns) == pytest.approx(missed, abs=0.05)
+    new = rng.normal(size=(200, 4))
+    error = np.abs(process.predict(new) - np.sin(new[:, 0]) - 0.1)
+    assert error.mean() < 0.1
+    # A column without weight changes nothing, and a column says no more beyond its limits.
+    new[:, 3] += 5
+    assert process.predict(new) == pytest.approx(process.predict(new - [0, 0, 0, 5]))
+    assert process.predict(np.full((1, 4), 50.0)) == pytest.approx(
+        process.predict(np.full((1, 4), 500.0))
+    )
 
 
 def test_intervals_widen_with_difficulty_and_cover_as_they_say() -> None:

@@ -17,7 +17,7 @@ from voltscreen.errors import CampaignError, StructureError
 from voltscreen.failpoints import reach
 from voltscreen.ions import working_ion
 from voltscreen.potentials.chgnet import chgnet_label, chgnet_version
-from voltscreen.potentials.insertion import insertion_numbers
+from voltscreen.potentials.insertion import HostLabels, insertion_energies, insertion_numbers
 from voltscreen.potentials.refinement import Look, LookJob, LookOptions, look_many
 from voltscreen.potentials.short_look import SHORT_LOOK_NUMBERS, ShortLook, short_looks
 from voltscreen.screening import (
@@ -136,7 +136,7 @@ def _refined(
     store: Store, ids: Sequence[str], ion: str, potential: ChgnetPotential, spec: RefineSpec
 ) -> Iterator[RefinementDocument]:
     clock = time.monotonic()
-    jobs: list[tuple[str, LookJob, KnownEnd | None, ShortLook | None, dict[str, float]]] = []
+    jobs: list[tuple[str, LookJob, KnownEnd | None, ShortLook | None, HostLabels]] = []
     found = {
         row["_id"]: StructureDocument.from_mongo(row) for row in find_by_ids(store.structures, ids)
     }
@@ -147,9 +147,9 @@ def _refined(
             host = make_host(unpack(found[key]), ion).structure
             known = find_known_end(store, found[key], host, ion)
             short = next(iter(short_looks(potential, host, [ion])), None)
-            insertion = insertion_numbers(potential, host, ion)
+            labels = insertion_energies(potential, host, [ion])
             job = LookJob(host, ion, ion_limit(host, ion), known.structure if known else None)
-            jobs.append((key, job, known, short, insertion))
+            jobs.append((key, job, known, short, labels))
         except StructureError as error:
             yield _failed(key, found.get(key), ion, potential, str(error))
     options = LookOptions(
@@ -158,10 +158,10 @@ def _refined(
     )  # fmt: skip
     looks = look_many(potential, [job for _, job, *_ in jobs], options)
     seconds = (time.monotonic() - clock) / max(len(jobs), 1)
-    for (key, job, known, short, insertion), one in zip(jobs, looks, strict=True):
+    for (key, job, known, short, labels), one in zip(jobs, looks, strict=True):
         document = _document(key, job, known, short, one, potential, seconds)
-        ends = {"insertion": insertion} | _stability(store, job, one, potential)
-        yield document.model_copy(update=ends)
+        void = {"insertion": insertion_numbers(labels), "crystal": labels.crystal.tolist()}
+        yield document.model_copy(update=void | _stability(store, job, one, potential))
 
 
 def _stability(

@@ -85,6 +85,7 @@ def _refine(
                 insertion=one.insertion,
                 energies=one.insertion_energies,
                 short=one.short_look,
+                crystal=one.crystal,
             )
         )
     refined = refine_voltages(refiner, seconds)

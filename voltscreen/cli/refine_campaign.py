@@ -86,7 +86,7 @@ def _print(found: list[RefinementDocument], campaign: str, ion: str) -> None:
                 number(one.voltage),
                 f"{number(one.lo90)} to {number(one.hi90)}",
                 number(one.potential_voltage),
-                number(one.ions_inserted, 0),
+                "" if one.ions_inserted is None else f"{one.ions_inserted:.3g}",
                 percent(one.volume_change),
                 number(one.min_distance),
                 FRAMEWORK[one.framework_kept],

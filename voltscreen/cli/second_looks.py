@@ -30,7 +30,7 @@ def print_second_looks(looks: Sequence[tuple[object, str, SecondLook]]) -> None:
                 place,
                 name,
                 number(look.potential_voltage),
-                number(look.ions_inserted, 0),
+                "" if look.ions_inserted is None else f"{look.ions_inserted:.3g}",
                 percent(look.volume_change),
                 FRAMEWORK[look.framework_kept],
                 number(look.above_hull_host, 3),

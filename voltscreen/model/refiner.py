@@ -1,14 +1,14 @@
-"""The refiner: boosted trees that correct a fast voltage by what a second look found.
+"""The refiner: a correction of the fast voltage by what a second look found.
 
-A small file of its own beside the models: trees as arrays, intervals by ion, and a card. Nothing
-in it is executed.
+A small file of its own beside the models: boosted trees and a Gaussian process as arrays, intervals
+by ion, and a card. Nothing in it is executed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from voltscreen.errors import ModelError
+from voltscreen.model.likeness import Likeness
 from voltscreen.model.uncertainty import Intervals
 
 SUFFIX = ".refiner"
-FORMAT = "voltscreen-refiner-1"
+FORMAT = "voltscreen-refiner-2"
+_LIKENESS_ARRAYS = tuple(field.name for field in fields(Likeness))
+SHARE = 0.35
+"""Of the process in the correction; the rest is the trees'. See `voltscreen.train.refined`."""
 _TREE_ARRAYS = ("feature", "threshold", "left", "right", "missing_left", "value")
 
 
@@ -99,19 +103,27 @@ class Trees:
 
 @dataclass(frozen=True, eq=False)
 class Refiner:
-    """Trees on features of (host, ion) pairs, and intervals by ion.
+    """Trees and a process on features of (host, ion) pairs, and intervals by ion.
 
-    names: f names of the features. weights: (k,) float64, of the signs of difficulty.
-    level: (k,) float64, medians of the signs.
+    names: f names of the trees' features. like_names: g names of the process's columns.
+    weights: (k,) float64, of the signs of difficulty. level: (k,) float64, medians of the signs.
     """
 
     trees: Trees
+    likeness: Likeness
     names: tuple[str, ...]
+    like_names: tuple[str, ...]
     ions: tuple[str, ...]
     intervals: Intervals
     weights: NDArray[np.float64]
     level: NDArray[np.float64]
     card: RefinerCard
+
+    def correction(
+        self, features: NDArray[np.float64], columns: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(r,) volt to add to the fast voltages, of features (r, f) and columns (r, g)."""
+        return mixed(self.trees.predict(features), self.likeness.predict(columns))
 
     def difficulty(self, signs: NDArray[np.float64]) -> NDArray[np.float64]:
         """(r,), about 1, of signs (k, r)."""
@@ -123,11 +135,13 @@ class Refiner:
         arrays: dict[str, NDArray[Any]] = {
             name: getattr(self.trees, name) for name in ("roots", "base", *_TREE_ARRAYS)
         }
+        arrays |= {f"likeness.{name}": getattr(self.likeness, name) for name in _LIKENESS_ARRAYS}
         arrays |= {"weights": self.weights, "level": self.level}
         arrays |= {f"intervals.{name}": a for name, a in self.intervals.arrays().items()}
         header = {
             "format": FORMAT,
             "names": json.dumps(self.names),
+            "like_names": json.dumps(self.like_names),
             "ions": json.dumps(self.ions),
             "card": self.card.model_dump_json(),
         }
@@ -139,7 +153,14 @@ class Refiner:
         digest = hashlib.blake2b(digest_size=8, person=b"voltscreen-ref")
         for name in ("roots", "base", *_TREE_ARRAYS):
             digest.update(getattr(self.trees, name).tobytes())
+        for name in _LIKENESS_ARRAYS:
+            digest.update(getattr(self.likeness, name).tobytes())
         return digest.hexdigest()
+
+
+def mixed(trees: NDArray[np.float64], process: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The correction by both, volt."""
+    return (1 - SHARE) * trees + SHARE * process
 
 
 def refiner_path() -> Path:
@@ -168,7 +189,9 @@ def load_refiner(path: Path | None = None) -> Refiner:
                 base=arrays["base"],
                 **{name: arrays[name] for name in _TREE_ARRAYS},
             ),
+            likeness=Likeness(*(arrays[f"likeness.{name}"] for name in _LIKENESS_ARRAYS)),
             names=tuple(json.loads(header["names"])),
+            like_names=tuple(json.loads(header["like_names"])),
             ions=tuple(json.loads(header["ions"])),
             intervals=Intervals(
                 *(arrays[f"intervals.{name}"] for name in ("sd", "half80", "half90"))

@@ -133,19 +133,12 @@ INSERTION_NUMBERS = (
 """Of one ion in the largest void, eV and Bohr magneton; the host's energy is for one atom."""
 
 
-def insertion_numbers(
-    potential: ChgnetPotential, host: PackedStructure, ion: str
-) -> dict[str, float]:
-    """`INSERTION_NUMBERS` of a host and an ion.
-
-    Raises:
-        StructureError, VoltscreenError: as for `insertion_energies`.
-    """
-    labels = insertion_energies(potential, host, [ion])
+def insertion_numbers(labels: HostLabels) -> dict[str, float]:
+    """`INSERTION_NUMBERS` of a host and the first of its ions."""
     own, moments = labels.ions[0], labels.moments
     values = (
         own.insertion_energy, own.ion_site_energy, own.host_shift, own.moment_change,
-        labels.energy / len(host), moments.mean(), moments.max(), moments.std(),
+        labels.energy / len(moments), moments.mean(), moments.max(), moments.std(),
     )  # fmt: skip
     return dict(zip(INSERTION_NUMBERS, map(float, values), strict=True))
 

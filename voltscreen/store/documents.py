@@ -580,6 +580,9 @@ class RefinementDocument(Document):
         default_factory=dict,
         description="of one ion in the largest void, nothing relaxed: energies (eV) and moments",
     )
+    crystal: list[float] = Field(
+        default_factory=list, description="the potential's vector of the host as given"
+    )
     sites: list[RefinedSite] = Field(default_factory=list, description="voids tried")
     fillings: list[RefinedFilling] = Field(default_factory=list, description="by number of ions")
     profile: list[ProfileStep] = Field(default_factory=list, description="on the convex hull")

@@ -1,4 +1,4 @@
-"""Fitting a refiner: held-out predictions of every tier, then trees on all rows."""
+"""Fitting a refiner: held-out predictions of every tier, then the fit to all rows."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voltscreen.ions import ION_SYMBOLS, working_ion
-from voltscreen.model.refiner import Refiner, RefinerCard, TierError
+from voltscreen.model.refiner import Refiner, RefinerCard, TierError, mixed
 from voltscreen.train.baselines import Features
 from voltscreen.train.dataset import ATTRIBUTION, LabelledElectrodes
 from voltscreen.train.evaluate import POOLED, coverage, rounded
 from voltscreen.train.out_of_fold import HeldOut, OutOfFold
 from voltscreen.train.refined import (
     PotentialColumns,
+    fit_process,
     fit_trees,
     fit_uncertainty,
     interval_bounds,
+    like_columns,
     refined_features,
     signs_of,
 )
@@ -91,19 +93,24 @@ def fit_refiner(
     return _final(run, hosts, store, errors, command), store
 
 
-def _features(run: RefinerRun, hosts: Features, fast: Array, tier: str) -> tuple[Array, list[str]]:
+def _features(
+    run: RefinerRun, hosts: Features, fast: Array, tier: str
+) -> tuple[tuple[Array, list[str]], tuple[Array, list[str]]]:
+    """Those of the trees and those of the process, with their names."""
     columns = run.columns if tier == RECIPE else run.columns.without_short()
-    return refined_features(hosts, run.data.ion, fast, columns)
+    given = hosts, run.data.ion, fast, columns
+    return refined_features(*given), like_columns(*given)
 
 
 def _held_out(run: RefinerRun, hosts: Features, fast: HeldOut, tier: str) -> Array:
-    features, _ = _features(run, hosts, fast.prediction, tier)
+    features, like = (part for part, _ in _features(run, hosts, fast.prediction, tier))
     predicted = np.full(len(run.data), np.nan)
     for fold in np.unique(fast.fold[fast.fold >= 0]):
         train, test = np.flatnonzero(fast.fold != fold), np.flatnonzero(fast.fold == fold)
         missed = run.data.voltage[train] - fast.prediction[train]
-        trees = fit_trees(features[train], missed)
-        predicted[test] = fast.prediction[test] + trees.predict(features[test])
+        trees = fit_trees(features[train], missed).predict(features[test])
+        process = fit_process(like[train], missed).predict(like[test])
+        predicted[test] = fast.prediction[test] + mixed(trees, process)
     return predicted
 
 
@@ -164,15 +171,15 @@ def _final(
     run: RefinerRun, hosts: Features, store: OutOfFold, errors: list[TierError], command: str
 ) -> Refiner:
     fast = run.oof.get(run.recipe, "grouped", run.data)
-    features, names = _features(run, hosts, fast.prediction, RECIPE)
+    (features, names), (like, like_names) = _features(run, hosts, fast.prediction, RECIPE)
     held_out = store.get(RECIPE, "grouped", run.data).prediction
     signs = _signs(run, fast, held_out)
     intervals, weights, level = fit_uncertainty(run.data.voltage - held_out, signs, _ion(run.data))
     lacking = len(run.data) - int(run.columns.has_short.sum())
     card = RefinerCard(
-        description="refined voltage: boosted trees on the network's voltage and on what CHGNet "
-        "says of one ion in the host's largest void, before and after the first steps of its "
-        "relaxation",
+        description="refined voltage: boosted trees and a Gaussian process on the network's "
+        "voltage and on what CHGNet says of the host and of one ion in its largest void, before "
+        "and after the first steps of its relaxation",
         created=dt.datetime.now(dt.UTC).date().isoformat(),
         model_id=run.model_id,
         potential=run.potential,
@@ -192,6 +199,10 @@ def _final(
                 "that saw the test rows, though never their own row"
             ),
             (
+                "columns, length, noise and share of the process were chosen on inner folds of the "
+                "training rows of grouped fold 0: the other folds' rows were among these"
+            ),
+            (
                 f"{lacking} of {len(run.data)} rows, the largest cells, have no relaxation steps: "
                 "fitted and tested without"
             ),
@@ -201,5 +212,15 @@ def _final(
             name: importlib.metadata.version(name) for name in ("scikit-learn", "numpy", "chgnet")
         },
     )
-    trees = fit_trees(features, run.data.voltage - fast.prediction)
-    return Refiner(trees, tuple(names), ION_SYMBOLS, intervals, weights, level, card)
+    missed = run.data.voltage - fast.prediction
+    return Refiner(
+        trees=fit_trees(features, missed),
+        likeness=fit_process(like, missed),
+        names=tuple(names),
+        like_names=tuple(like_names),
+        ions=ION_SYMBOLS,
+        intervals=intervals,
+        weights=weights,
+        level=level,
+        card=card,
+    )

@@ -1,8 +1,10 @@
-"""The refined voltage: features of a (host, ion) pair that a second look was taken at, and trees.
+"""The refined voltage: features of a (host, ion) pair that a second look was taken at, and fits.
 
 The features are the fast voltage (held out in training), insertion energies of one ion in the
 largest void without relaxation and after each of its first steps, what the potential says of
 forces, pressure and moments, and the composition, structure and ion features of the baselines.
+Boosted trees see all of them. A Gaussian process sees few, and the vector that the potential has
+of the host.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from voltscreen.errors import FileFormatError
 from voltscreen.ions import ION_SYMBOLS, working_ion
+from voltscreen.model.likeness import Likeness, fit_likeness
 from voltscreen.model.refiner import Refiner, Trees
 from voltscreen.model.uncertainty import Intervals, fit_intervals, fit_weights
 from voltscreen.potentials.insertion import INSERTION_NUMBERS
@@ -34,6 +37,18 @@ OPTIONS: dict[str, Any] = {
     "min_samples_leaf": 10, "l2_regularization": 1.0, "max_features": 0.4, "early_stopping": False,
 }  # fmt: skip
 """The same for every fold, set after trials on the grouped folds; not searched for."""
+LENGTH, NOISE = 8.0, 0.1
+"""Of the process. These two, its columns and its share were chosen on the grouped inner folds of
+the training rows of the first grouped fold."""
+CRYSTAL_SIZE = 64
+"""Numbers in the potential's vector of a host."""
+CRYSTAL_WEIGHT = 5 / 8
+"""Of each of them in the process, against one of the other columns."""
+LIKE_HOST = (
+    "ion_charge", "ion_radius", "ion_electronegativity", "ion_left", "metal_charge",
+    "metal_charge_of_frame", "charge_density",
+)  # fmt: skip
+"""What the process sees of the baselines' features."""
 _LEAST = 0.05  # volt, in logarithms of differences
 
 
@@ -43,11 +58,13 @@ class PotentialColumns:
 
     insertion: (r, 8), see `INSERTION_NUMBERS`. energies: (r, SHORT_STEPS) eV, least insertion
     energy up to each force evaluation of a short look. short: (r, 6), see `SHORT_LOOK_NUMBERS`.
+    crystal: (r, CRYSTAL_SIZE), the potential's vector of the host.
     """
 
     insertion: Array
     energies: Array
     short: Array
+    crystal: Array
 
     @property
     def has_short(self) -> NDArray[np.bool_]:
@@ -57,7 +74,7 @@ class PotentialColumns:
     def without_short(self) -> PotentialColumns:
         """The same as if no relaxation had been done, which columns of zeros say."""
         nothing = np.zeros_like(self.energies), np.zeros_like(self.short)
-        return PotentialColumns(self.insertion, *nothing)
+        return PotentialColumns(self.insertion, *nothing, self.crystal)
 
 
 def path_energies(energies: Sequence[float]) -> Array:
@@ -83,6 +100,8 @@ def read_columns(data: LabelledElectrodes, labels: Path) -> PotentialColumns:
         raise FileFormatError(f"cannot read the potential's labels in {labels}: {error}") from None
     insertion = dict(_insertion_rows(plain))
     short = dict(_short_rows(looks))
+    sound = plain[plain["error"].isna()]
+    crystal = dict(zip(sound["host_id"], sound["crystal"], strict=True))
     keys = [(data.host_ids[h], str(ion)) for h, ion in zip(data.host_of_row, data.ion, strict=True)]
     nothing = np.full(SHORT_STEPS + len(SHORT_LOOK_NUMBERS), np.nan)
     found = np.array([short.get(key, nothing) for key in keys])
@@ -90,6 +109,7 @@ def read_columns(data: LabelledElectrodes, labels: Path) -> PotentialColumns:
         np.array([insertion.get(key, [np.nan] * len(INSERTION_NUMBERS)) for key in keys]),
         found[:, :SHORT_STEPS],
         found[:, SHORT_STEPS:],
+        np.array([crystal.get(host, [np.nan] * CRYSTAL_SIZE) for host, _ in keys]),
     )
 
 
@@ -134,6 +154,51 @@ def refined_features(
         (columns.short, [f"short_{name}" for name in SHORT_LOOK_NUMBERS]),
     ]
     return np.concatenate([part for part, _ in parts], axis=1), [n for _, own in parts for n in own]
+
+
+def like_columns(
+    hosts: Features, ion: NDArray[np.str_], fast: Array, columns: PotentialColumns
+) -> tuple[Array, list[str]]:
+    """(r, g) and g names: what the process sees; nothing in them is NaN.
+
+    Args:
+        as for `refined_features`.
+    """
+    charge = np.array([working_ion(str(symbol)).charge for symbol in ion], dtype=np.float64)
+    unrelaxed = -columns.insertion[:, 0] / charge
+    looked = columns.has_short & np.any(columns.energies != 0, axis=1)
+    first, last = (np.where(looked, -columns.energies[:, k] / charge, 0.0) for k in (1, -1))
+    differences = np.column_stack(
+        (
+            fast,
+            unrelaxed - fast,
+            np.where(looked, first - fast, 0.0),
+            np.where(looked, last - fast, 0.0),
+            np.where(looked, last - unrelaxed, 0.0),
+            looked,
+        )
+    )
+    places = [hosts.names.index(name) for name in LIKE_HOST]
+    parts = (hosts.everything[:, places], columns.insertion[:, 1:], differences, columns.short)
+    plain = np.nan_to_num(np.concatenate(parts, axis=1))
+    names = [
+        *LIKE_HOST,
+        *(f"insertion_{name}" for name in INSERTION_NUMBERS[1:]),
+        "fast", "unrelaxed_less_fast", "relaxed_1_less_fast", "relaxed_last_less_fast",
+        "relaxed_last_less_unrelaxed", "looked",
+        *(f"short_{name}" for name in SHORT_LOOK_NUMBERS),
+        *(f"crystal_{k}" for k in range(CRYSTAL_SIZE)),
+    ]  # fmt: skip
+    return np.hstack(
+        (np.sign(plain) * np.log1p(np.abs(plain)), np.nan_to_num(columns.crystal))
+    ), names
+
+
+def fit_process(columns: Array, missed: Array) -> Likeness:
+    """The process for what the fast voltage misses, on columns (r, g) of `like_columns`."""
+    weight = np.ones(columns.shape[1])
+    weight[-CRYSTAL_SIZE:] = CRYSTAL_WEIGHT
+    return fit_likeness(columns, weight, missed, LENGTH, NOISE)
 
 
 def fit_trees(features: Array, missed: Array) -> Trees:
@@ -223,7 +288,8 @@ class SecondLook:
     """What is known of a candidate after a second look.
 
     fast, half90: volt, of the network. insertion: by `INSERTION_NUMBERS`. energies: eV, of the
-    short look. short: by `SHORT_LOOK_NUMBERS`.
+    short look. short: by `SHORT_LOOK_NUMBERS`. crystal: (CRYSTAL_SIZE,) the potential's vector of
+    the host.
     """
 
     host: PackedStructure
@@ -233,6 +299,7 @@ class SecondLook:
     insertion: Mapping[str, float]
     energies: Sequence[float]
     short: Mapping[str, float]
+    crystal: Sequence[float]
 
 
 def refine_voltages(refiner: Refiner, looks: Sequence[SecondLook]) -> list[RefinedVoltage]:
@@ -253,12 +320,15 @@ def refine_voltages(refiner: Refiner, looks: Sequence[SecondLook]) -> list[Refin
         np.array([[one.insertion.get(n, np.nan) for n in INSERTION_NUMBERS] for one in looks]),
         np.array([path_energies(one.energies) for one in looks]),
         np.array([[one.short.get(n, np.nan) for n in SHORT_LOOK_NUMBERS] for one in looks]),
+        np.array([one.crystal for one in looks], dtype=np.float64),
     )
     fast = np.array([one.fast for one in looks])
-    features, names = refined_features(Features.of(data), data.ion, fast, columns)
-    if tuple(names) != refiner.names:
+    hosts = Features.of(data)
+    features, names = refined_features(hosts, data.ion, fast, columns)
+    like, like_names = like_columns(hosts, data.ion, fast, columns)
+    if (tuple(names), tuple(like_names)) != (refiner.names, refiner.like_names):
         raise FileFormatError("the refiner was made for other features: train it anew")
-    refined = fast + refiner.trees.predict(features)
+    refined = fast + refiner.correction(features, like)
     charge = np.array([working_ion(one.ion).charge for one in looks])
     half = np.array([one.half90 for one in looks])
     signs = signs_of(refined, fast, half, -columns.insertion[:, 0] / charge)
