@@ -87,6 +87,18 @@ def test_the_process_meets_what_it_was_shown_and_knows_nothing_far_away() -> Non
     )
 
 
+def test_the_shipped_refiner_is_of_the_shipped_default_and_knows_every_tier() -> None:
+    from voltscreen.model import read_card
+    from voltscreen.train.fit_refiner import TIERS
+
+    card = load_refiner().card
+    assert card.model_id == read_card("default")[0]
+    errors = {(one.tier, one.split): one.mae for one in card.errors if one.ion == "all"}
+    assert {tier for tier, _ in errors} == set(TIERS)
+    for split in ("grouped", "random"):
+        assert errors["refined", split] < errors["unrelaxed", split] < errors["fast", split]
+
+
 def test_intervals_widen_with_difficulty_and_cover_as_they_say() -> None:
     rng = np.random.default_rng(2)
     scale = np.exp(rng.normal(scale=0.6, size=4000))

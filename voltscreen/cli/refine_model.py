@@ -97,7 +97,7 @@ def evaluate(
     _print_ions(electrodes, oof)
     say(
         f"{card.with_short_look} of {card.rows} rows have relaxation steps. {card.limits[0]}. "
-        f"{card.limits[1]}."
+        f"{card.limits[1]}. {card.limits[2]}."
     )
 
 
@@ -136,22 +136,19 @@ def _print_tiers(data: LabelledElectrodes, oof: OutOfFold) -> None:
 def _print_ions(data: LabelledElectrodes, oof: OutOfFold) -> None:
     from voltscreen.ions import ION_SYMBOLS
 
-    rows = []
-    for ion in ION_SYMBOLS:
-        chosen = data.ion == ion
-        cells: list[object] = []
-        for split in SPLITS:
+    for split in SPLITS:
+        rows = []
+        for ion in ION_SYMBOLS:
+            chosen = data.ion == ion
+            cells: list[object] = [ion, int(chosen.sum())]
             for tier in oof.recipes:
                 own = oof.get(tier, split, data)
                 known = own.rows & chosen
                 error = abs(data.voltage - own.prediction)[known]
                 cells.append(number(error.mean(), 3) if known.any() else "")
-            cells.append(_cover(data, oof.get("refined", split, data), chosen))
-        rows.append([ion, int(chosen.sum()), *cells])
-    heads = [(tier, "right") for tier in (*oof.recipes, "in 90 %")]
-    print_table(
-        ["Ion", ("Rows", "right"), *heads, *heads], rows, title="By ion: grouped, then random"
-    )
+            rows.append([*cells, _cover(data, oof.get("refined", split, data), chosen)])
+        heads = [(tier, "right") for tier in (*oof.recipes, "in 90 %")]
+        print_table(["Ion", ("Rows", "right"), *heads], rows, title=f"By ion, {split} folds")
 
 
 def _cover(data: LabelledElectrodes, own: HeldOut, chosen: object = True) -> str:

@@ -189,7 +189,7 @@ def print_results(
         [
             [
                 row.rank,
-                row.name + _more((also or {}).get(row.rank, [])),
+                (_short(row) if refined else row.name) + _more((also or {}).get(row.rank, [])),
                 number(row.voltage),
                 f"{number(row.lo90)} to {number(row.hi90)}",
                 *(_fast(row) if refined else ()),
@@ -205,6 +205,11 @@ def print_results(
         title=title,
     )  # fmt: skip
     print_second_looks([(row.rank, row.name, row.refined) for row in rows if row.refined])
+
+
+def _short(row: ResultRow) -> str:
+    """A name that fits beside two voltages; the table below has the whole one."""
+    return row.label.partition(" (")[0] if row.label else row.name
 
 
 def _fast(row: ResultRow) -> tuple[str, str]:
