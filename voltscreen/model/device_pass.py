@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from voltscreen.graph import build_graphs
-from voltscreen.graph.on_device.alike import merge_alike_on_device
+from voltscreen.graph.on_device.alike import DeviceMerged, merge_alike_on_device
 from voltscreen.graph.on_device.build import DeviceGraphs, build_on_device
 from voltscreen.graph.on_device.crystals import Crystals
 from voltscreen.model.branches import Trunks
@@ -46,13 +46,16 @@ class DevicePrediction:
 
 
 class DevicePass:
-    """A model made ready for the device that it is on; a model that moves needs a new one."""
+    """A model made ready for the device that it is on; a model that moves needs a new one.
+
+    trunk: graphs to the vectors of their nodes.
+    """
 
     def __init__(self, model: VoltageModel) -> None:
         self._model = model
         self.device = model.device
         trunks = model.trunk.each if isinstance(model.trunk, Trunks) else [model.trunk]
-        self._trunk = DeviceTrunk(trunks, model.graph_spec)
+        self.trunk = DeviceTrunk(trunks, model.graph_spec)
         self._baseline = torch.from_numpy(model.baseline).to(self.device)
         self._domain = DeviceDomain(model.domain, self.device) if model.domain else None
 
@@ -74,10 +77,21 @@ class DevicePass:
             plain: of b hosts.
             wanted: (x, b) bool; shares of other ions and hosts mean nothing.
         """
-        model = self._model
         merged = merge_alike_on_device(plain)
         graph = GraphTensors.from_device(merged.graphs)
-        vectors = self._trunk(graph)
+        return self.read(plain, merged, graph, self.trunk(graph), wanted)
+
+    @torch.inference_mode()
+    def read(
+        self,
+        plain: DeviceGraphs,
+        merged: DeviceMerged,
+        graph: GraphTensors,
+        vectors: Tensor,
+        wanted: Tensor,
+    ) -> DevicePrediction:
+        """The prediction of the vectors (k, 64 t) of merged graphs by t trunks."""
+        model = self._model
         reading = model.readout.read(vectors, graph)
         shares = model.readout.shares(reading, graph, self._baseline, wanted)
         # From kinds of nodes to atoms.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -41,6 +41,11 @@ class Crystals:
         )
         lattices, coords, numbers_, offsets = (torch.from_numpy(a).to(device) for a in arrays)
         return cls(lattices, coords, numbers_.long(), offsets)
+
+    def to(self, device: torch.device) -> Crystals:
+        """The same on another device."""
+        names = (item.name for item in fields(self))
+        return Crystals(*(getattr(self, name).to(device) for name in names))
 
     def __len__(self) -> int:
         return len(self.lattices)
