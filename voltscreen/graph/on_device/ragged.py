@@ -70,11 +70,14 @@ def sums(values: Tensor, owner: Tensor, n: int) -> Tensor:
     return values.new_zeros(n).index_add_(0, owner, values)
 
 
-def is_among(keys: Tensor, others: Tensor) -> Tensor:
-    """Of keys (any shape) int64, whether each is one of the others (k,); at least one."""
-    ordered = others.sort().values
-    place = torch.searchsorted(ordered, keys).clamp_(max=len(ordered) - 1)
-    return ordered[place] == keys
+def are_repeated(keys: Tensor) -> Tensor:
+    """(k,) bool: whether another of the keys (k,) int64 equals each."""
+    ordered, index = keys.sort()
+    equal = ordered[1:] == ordered[:-1]
+    repeated = torch.zeros_like(keys, dtype=torch.bool)
+    repeated[1:] = equal
+    repeated[:-1] |= equal
+    return torch.empty_like(repeated).scatter_(0, index, repeated)
 
 
 def first_of_equals(keys: Tensor) -> Tensor:

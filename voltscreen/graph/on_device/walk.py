@@ -19,16 +19,18 @@ from voltscreen.graph.on_device.crystals import Crystals
 from voltscreen.graph.on_device.hashing import mixed, signed
 from voltscreen.graph.on_device.near import Near
 from voltscreen.graph.on_device.ragged import (
+    are_repeated,
     at_once,
     first_of_equals,
-    is_among,
-    largest,
     offsets_of,
     runs,
 )
 from voltscreen.structures.delaunay import MOST_TETRAHEDRA
 from voltscreen.structures.near_atoms import ATOM, ATOM_BITS, BASE, HALF
 
+_ATOM_FACTOR = signed(0x9E3779B97F4A7C15)
+_PLACE_FACTOR = signed(0xD6E8FEB86659FD93)
+_OWNER_FACTOR = signed(0xA0761D6478BD642F)
 NOBODY = -(1 << 62)
 """A name that no atom has: those in images may be negative."""
 FAR = 1e30
@@ -116,12 +118,10 @@ def walk(positions: Positions, table: NearTable, reach: Tensor) -> Tetrahedra:
     sides = _SIDES
     while len(owner):
         owner, corners = state.take(owner, corners)
-        owner, faces = _opened(owner, corners, passed, sides)
-        passed = face_keys(faces, owner)
+        owner, faces, passed = _opened(owner, corners, passed, sides)
         corners = torch.cat((faces, _beyond(positions, table, owner, faces)[:, None]), 1)
         # Two faces of one tetrahedron may both be open: it is found twice.
-        whole = face_keys(corners[:, _SIDES], owner[:, None].expand(-1, 4)).sum(1)
-        chosen = first_of_equals(whole)
+        chosen = first_of_equals(keys_of(corners, owner))
         owner, corners = owner[chosen], corners[chosen]
         sides = _SIDES[:3]
     return state.tetrahedra()
@@ -140,22 +140,21 @@ class _State:
         self._needed = torch.zeros_like(reach)
         self._most = MOST_TETRAHEDRA * positions.offsets.diff() + 64
         self._count = torch.zeros_like(self._most)
-        self._broken = torch.zeros_like(self._most, dtype=torch.bool)
         self._levels: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
     def take(self, owner: Tensor, corners: Tensor) -> tuple[Tensor, Tensor]:
         """Take new tetrahedra in; those of crystals whose walk can go on."""
-        n, reach = len(self._reach), self._reach[owner]
+        reach = self._reach[owner]
         nowhere = (corners == NOBODY).any(1)
         named = corners[:, 1:].where(~nowhere[:, None], 0)
         centers, volumes = circumspheres(self._positions.vectors(owner, corners[:, 0], named))
         radii = centers.square().sum(1).sqrt()
         short = nowhere | (2.0 * radii > reach)
         ask = torch.where(nowhere, torch.inf, 2.0 * radii).minimum(1.5 * reach)
-        self._needed = torch.maximum(self._needed, largest(ask[short], owner[short], n))
-        self._count += torch.bincount(owner, minlength=n)
-        self._broken |= self._count > self._most
-        self._broken[owner[~(volumes > 0.0) & ~short]] = True
+        self._needed.scatter_reduce_(0, owner, torch.where(short, ask, 0.0), "amax")
+        # One that rounding turned inside out counts as too many.
+        broken = ~(volumes > 0.0) & ~short
+        self._count.index_add_(0, owner, torch.where(broken, self._most[owner] + 1, 1))
         fit = torch.nonzero(self._whole[owner])[:, 0]
         owner, corners = owner[fit], corners[fit]
         self._levels.append((owner, corners, radii[fit], volumes[fit]))
@@ -163,7 +162,7 @@ class _State:
 
     @property
     def _whole(self) -> Tensor:
-        return (self._needed == 0.0) & ~self._broken
+        return (self._needed == 0.0) & (self._count <= self._most)
 
     def tetrahedra(self) -> Tetrahedra:
         """All that were taken in, by crystal, of crystals whose walk came to its end."""
@@ -176,15 +175,18 @@ class _State:
 
 def _opened(
     owner: Tensor, corners: Tensor, passed: Tensor, sides: list[list[int]]
-) -> tuple[Tensor, Tensor]:
-    """The faces (F, 3) of new tetrahedra that nothing lies behind yet, and their crystals."""
-    faces = corners[:, sides]
-    whose = owner[:, None].expand(faces.shape[:2])
-    known = torch.cat((passed, face_keys(faces, whose).flatten()))
-    behind = face_keys(faces[:, :, [0, 2, 1]], whose)
-    open_ = ~is_among(behind, known)
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The faces (F, 3) of new tetrahedra that nothing lies behind yet, their crystals and keys.
+
+    A face has tetrahedra on both sides where it is one of two of them, or one of the faces (keys)
+    that the level came through.
+    """
+    faces = corners[:, sides].flatten(0, 1)
+    whose = owner.repeat_interleave(len(sides))
+    keys = keys_of(faces, whose)
+    open_ = torch.nonzero(~are_repeated(torch.cat((passed, keys)))[len(passed) :])[:, 0]
     faces = faces[open_]
-    return whose[open_], faces - (faces[:, :1] >> ATOM_BITS << ATOM_BITS)
+    return whose[open_], faces - (faces[:, :1] >> ATOM_BITS << ATOM_BITS), keys[open_]
 
 
 def _beyond(positions: Positions, table: NearTable, owner: Tensor, faces: Tensor) -> Tensor:
@@ -222,8 +224,7 @@ def _first_on_lines(
     ahead, room = (table.jittered[rows] @ forms).unbind(2)
     way = torch.where(left_out | (ahead <= 0.0), FAR, room / ahead)
     best, place = way.min(1)
-    names = table.names[rows].gather(1, place[:, None])[:, 0]
-    return torch.where(best < FAR, names, NOBODY), place, best
+    return torch.where(best < FAR, table.names[rows, place], NOBODY), place, best
 
 
 def _first(table: NearTable, rows: Tensor) -> Tensor:
@@ -241,7 +242,7 @@ def _first(table: NearTable, rows: Tensor) -> Tensor:
     along = upright - (vector @ upright)[:, None] / (2.0 * half) * vector
     middle = 0.5 * vector
     out = slots == q[:, None]
-    names = [torch.zeros_like(rows), table.names[rows].gather(1, q[:, None])[:, 0]]
+    names = [torch.zeros_like(rows), table.names[rows, q]]
     third, r, way = _first_on_lines(table, rows, out, along, middle)
     other = jittered[torch.arange(len(rows)), r, :3]
     turned = torch.linalg.cross(vector, other)
@@ -272,12 +273,13 @@ def circumspheres(vectors: Tensor) -> tuple[Tensor, Tensor]:
     return (squares * normals).sum(1) / determinant[:, None], determinant / 6.0
 
 
-def face_keys(faces: Tensor, owner: Tensor) -> Tensor:
-    """(...) int64: hashes of faces (..., 3) of crystals (...), whichever cell they are in and
-    whichever atom comes first; a face seen from its other side has another one.
+def keys_of(sets: Tensor, owner: Tensor) -> Tensor:
+    """(F,) int64: hashes of sets of k named atoms (F, k) of crystals (F,), in whatever order and
+    whichever cell they are in.
+
+    Each atom is hashed with how far its cell is from the mean of all k, times k.
     """
-    home = faces >> ATOM_BITS << ATOM_BITS
-    keys = owner[..., None] * signed(0x9E6C63D0876A9A47)
-    for turn, factor in enumerate((0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)):
-        keys = keys + (faces.roll(-turn, -1) - home) * signed(factor)
-    return mixed(keys).sum(-1)
+    home = sets >> ATOM_BITS << ATOM_BITS
+    from_mean = sets.sum(1, keepdim=True) - sets.shape[1] * home
+    keys = (sets - home) * _ATOM_FACTOR + from_mean * _PLACE_FACTOR
+    return mixed(keys + (owner * _OWNER_FACTOR)[:, None]).sum(1)
