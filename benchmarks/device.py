@@ -1,9 +1,9 @@
 """Structures a second from packed arrays in memory to voltages on a device, by stage.
 
-    python benchmarks/device.py [--device cuda] [--pool FILE] [--count N] [--model NAME]
+    python benchmarks/device.py [--device cuda] [--threads 16] [--pool FILE] [--count N]
 
-Everything is torch operations on the device: graphs, insertion sites, trunk, readout, intervals.
-Beside the measured rate stands the floor: what the card's nominal bandwidth and peak allow for the
+Everything is torch operations on the device: graphs, insertion sites, trunk, readout, intervals;
+with --threads also with the sites found by threads of the CPU meanwhile. Beside the measured rate stands the floor: what the card's nominal bandwidth and peak allow for the
 bytes that these operations read and write and for what they compute. A card that is not known, or a
 CPU, gets one with --bandwidth and --peak.
 """
@@ -15,18 +15,21 @@ import csv
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from stages import POOL, structures_of
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from voltscreen.graph import SHARED, chunks_of_atoms
+from voltscreen.graph.on_device.ahead import SitesAhead
 from voltscreen.graph.on_device.alike import merge_alike_on_device
 from voltscreen.graph.on_device.build import build_on_device
 from voltscreen.graph.on_device.crystals import Crystals
@@ -35,6 +38,7 @@ from voltscreen.model import VoltageModel, load_model
 from voltscreen.model.device import choose_device
 from voltscreen.model.predictor import ATOMS_PER_CHUNK
 from voltscreen.model.trunk import GraphTensors
+from voltscreen.structures import PackedStructure
 
 CARDS = {
     "H200": (4800.0, 67.0),
@@ -136,10 +140,19 @@ def measure(
 
 
 def stages_of(
-    model: VoltageModel, packed: list[Crystals], device: torch.device, repeats: int
+    model: VoltageModel,
+    structures: list[PackedStructure],
+    chunks: list[NDArray[np.int64]],
+    device: torch.device,
+    repeats: int,
+    threads: int,
 ) -> list[Stage]:
     """The stages of the first pass, and all passes from packed arrays to arrays of predictions."""
     ready, spec = model.on_device, model.graph_spec
+    packed = [
+        Crystals.from_structures([structures[i] for i in chunk], torch.device("cpu"))
+        for chunk in chunks
+    ]
     n = len(packed[0])
     first = packed[0].to(device)
     with torch.inference_mode():
@@ -151,13 +164,18 @@ def stages_of(
         torch.ones(len(model.ions), len(part), dtype=torch.bool, device=device) for part in packed
     ]
 
-    def everything() -> None:
-        for part, wanted in zip(packed, asked, strict=True):
-            found = ready.predict(build_on_device(part.to(device), spec), wanted)
+    def everything(ahead: SitesAhead | None = None) -> None:
+        for part, wanted, chunk in zip(packed, asked, chunks, strict=True):
+            sites = ahead.of(chunk.tolist(), device) if ahead else None
+            found = ready.predict(build_on_device(part.to(device), spec, sites), wanted)
             for name in found.__dataclass_fields__:
                 tensor = getattr(found, name)
                 if tensor is not None:
                     tensor.cpu()
+
+    def with_threads() -> None:
+        with closing(SitesAhead(structures, threads)) as ahead:
+            everything(ahead)
 
     works: list[tuple[str, Callable[[], object]]] = [
         ("packed arrays to the device", lambda: packed[0].to(device)),
@@ -169,8 +187,12 @@ def stages_of(
         ("readout, all ions", lambda: ready.read(graphs, merged, tensors, vectors, asked[0])),
     ]
     stages = [measure(name, work, n, device, repeats) for name, work in works]
-    total = sum(len(part) for part in packed)
-    return [*stages, measure("packed to voltages, all ions", everything, total, device, repeats)]
+    total = len(structures)
+    stages.append(measure("packed to voltages, all ions", everything, total, device, repeats))
+    if threads:
+        name = f"the same, sites by {threads} thread(s)"
+        stages.append(measure(name, with_threads, total, device, repeats))
+    return stages
 
 
 def nominal(device: torch.device, arguments: argparse.Namespace) -> tuple[str, float, float]:
@@ -189,6 +211,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=None)
     parser.add_argument("--atoms", type=int, default=None, help="in one pass")
     parser.add_argument("--model", default="default")
+    parser.add_argument("--threads", type=int, default=0, help="that find sites ahead")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--bandwidth", type=float, default=0.0, help="nominal, GB/s")
     parser.add_argument("--peak", type=float, default=0.0, help="nominal, TFLOP/s of float32")
@@ -200,11 +223,7 @@ def main() -> int:
     structures, what = structures_of(arguments.pool, arguments.count or COUNT[device.type])
     sizes = np.array([len(structure) for structure in structures])
     chunks = list(chunks_of_atoms(sizes, arguments.atoms or ATOMS_PER_CHUNK[device.type]))
-    packed = [
-        Crystals.from_structures([structures[i] for i in chunk], torch.device("cpu"))
-        for chunk in chunks
-    ]
-    stages = stages_of(model, packed, device, arguments.repeats)
+    stages = stages_of(model, structures, chunks, device, arguments.repeats, arguments.threads)
     name, bandwidth, peak = nominal(device, arguments)
     known = bandwidth > 0.0 and peak > 0.0
     print(f"{what}, each its own host: {sizes.mean():.1f} atoms on average")

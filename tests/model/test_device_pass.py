@@ -11,7 +11,14 @@ import torch
 from tests.graph.on_device.helpers import DEVICES
 from tests.model.helpers import IONS, random_crystal, small_model, two_branch_model
 from voltscreen.graph import INSERTION, NEAREST, PAPER, SHARED, build_graphs
-from voltscreen.model import VoltageModel, load_model, predict_candidates, predict_columns
+from voltscreen.graph.on_device import ahead, build
+from voltscreen.model import (
+    VoltageModel,
+    load_model,
+    predict_candidates,
+    predict_columns,
+    predictor,
+)
 from voltscreen.model import device_pass as module
 from voltscreen.model.device_domain import DeviceDomain
 from voltscreen.model.predictor import PredictionColumns
@@ -64,6 +71,25 @@ def test_the_default_model_says_the_same_of_the_known_hosts(device, default, kno
     expected = predict_columns(default, known_hosts)
     model = default if device.type == "cpu" else load_model("default").to(device)
     assert_equal_columns(predict_columns(model, known_hosts, on_device=True), expected)
+
+
+@DEVICES
+def test_sites_that_threads_find_ahead_are_those_of_the_device(device, monkeypatch) -> None:
+    model = small_model(spec=INSERTION).to(device)
+    structures = [random_crystal(seed, 3 + seed % 9, (3, 8, 25)) for seed in range(12)]
+    expected = predict_columns(model, structures, on_device=True)
+    monkeypatch.setattr(predictor, "THREADS_FOR_SITES", 1)
+    monkeypatch.setitem(predictor.ATOMS_PER_CHUNK, device.type, 20)
+    monkeypatch.setattr(ahead, "_PIECE", 5)
+
+    def not_here(crystals):
+        raise AssertionError
+
+    monkeypatch.setattr(build, "find_sites", not_here)
+    found = predict_columns(model, structures, on_device=True)
+    # Random trunks give vectors of hundreds.
+    np.testing.assert_allclose(found.voltage, expected.voltage, atol=VOLT, rtol=1e-5)
+    np.testing.assert_allclose(found.additive, expected.additive, rtol=1e-3, atol=1e-3)
 
 
 @DEVICES
@@ -167,13 +193,13 @@ def test_memory_that_runs_out_halves_the_batch(device, monkeypatch) -> None:
     structures = [random_crystal(seed, 5, (8, 25)) for seed in range(4)]
     expected = predict_columns(model, structures, on_device=True)
     sizes = []
-    build = module.build_on_device
+    whole = module.build_on_device
 
-    def scarce(crystals, spec):
+    def scarce(crystals, spec, sites):
         sizes.append(len(crystals))
         if len(crystals) > 1 or len(sizes) == 6:  # the third host alone
             raise torch.OutOfMemoryError
-        return build(crystals, spec)
+        return whole(crystals, spec, sites)
 
     monkeypatch.setattr(module, "build_on_device", scarce)
     found = predict_columns(model, structures, on_device=True)

@@ -16,6 +16,7 @@ from voltscreen.graph import build_graphs
 from voltscreen.graph.on_device.alike import DeviceMerged, merge_alike_on_device
 from voltscreen.graph.on_device.build import DeviceGraphs, build_on_device
 from voltscreen.graph.on_device.crystals import Crystals
+from voltscreen.graph.on_device.voids import Sites
 from voltscreen.model.branches import Trunks
 from voltscreen.model.device_domain import DeviceDomain
 from voltscreen.model.device_trunk import DeviceTrunk
@@ -60,14 +61,16 @@ class DevicePass:
         self._domain = DeviceDomain(model.domain, self.device) if model.domain else None
 
     @torch.inference_mode()
-    def graphs(self, structures: Sequence[PackedStructure]) -> DeviceGraphs:
+    def graphs(
+        self, structures: Sequence[PackedStructure], sites: Sites | None = None
+    ) -> DeviceGraphs:
         """The graphs of hosts, at least one, by the model's rules. Those in the order of the
-        original code are built on the CPU.
+        original code are built on the CPU; sites are found here where nobody has them.
         """
         spec = self._model.graph_spec
         if spec.original_order:
             return DeviceGraphs.from_batch(build_graphs(structures, spec), self.device)
-        return build_on_device(Crystals.from_structures(structures, self.device), spec)
+        return build_on_device(Crystals.from_structures(structures, self.device), spec, sites)
 
     @torch.inference_mode()
     def predict(self, plain: DeviceGraphs, wanted: Tensor) -> DevicePrediction:

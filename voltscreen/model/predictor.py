@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from voltscreen.errors import ModelError, StructureError
 from voltscreen.graph import build_graphs, chunks_of_atoms, merge_alike
+from voltscreen.graph.on_device.ahead import SitesAhead
 from voltscreen.ions import WORKING_IONS
 from voltscreen.model.memory import in_halves
 from voltscreen.model.trunk import GraphTensors
@@ -25,6 +27,9 @@ from voltscreen.structures.radioactive import is_radioactive, refuse_radioactive
 ATOMS_PER_CHUNK = {"cpu": 6000, "cuda": 200_000}
 """Atoms in one pass: on a CPU few enough for its cache and enough for its products of matrices, on
 a GPU what fills it."""
+THREADS_FOR_SITES = 4
+"""CPU threads from which on they find insertion sites ahead of a GPU, faster than it would itself:
+docs/ten-million.md has the estimate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +179,16 @@ def predict_columns(
         parts.append(_blank(model, int(sizes[host])))
 
     by_torch = model.device.type != "cpu" if on_device is None else on_device
-    predict = partial(_predict_on_device if by_torch else _predict_hosts, model)
-    for which in chunks_of_atoms(sizes, ATOMS_PER_CHUNK[model.device.type]):
-        in_halves(lambda chunk: parts.append(predict(hosts, chunk)), which.tolist(), too_large)
+    predict = partial(_predict_hosts, model)
+    with ExitStack() as stack:
+        if by_torch:
+            ahead = None
+            if model.graph_spec.insertion_sites and torch.get_num_threads() >= THREADS_FOR_SITES:
+                ahead = SitesAhead(hosts.structures, torch.get_num_threads())
+                stack.callback(ahead.close)
+            predict = partial(_predict_on_device, model, ahead)
+        for which in chunks_of_atoms(sizes, ATOMS_PER_CHUNK[model.device.type]):
+            in_halves(lambda chunk: parts.append(predict(hosts, chunk)), which.tolist(), too_large)
     return _joined(model, hosts, sizes, parts)
 
 
@@ -311,10 +323,15 @@ def _predict_hosts(model: VoltageModel, hosts: _Hosts, which: Sequence[int]) -> 
     )
 
 
-def _predict_on_device(model: VoltageModel, hosts: _Hosts, which: Sequence[int]) -> _Part:
-    """The same with torch operations where the model is."""
+def _predict_on_device(
+    model: VoltageModel, ahead: SitesAhead | None, hosts: _Hosts, which: Sequence[int]
+) -> _Part:
+    """The same with torch operations where the model is; insertion sites from threads that work
+    ahead, if there are any.
+    """
     asked = torch.from_numpy(hosts.wanted(which)).to(model.device)
-    graphs = model.on_device.graphs([hosts.structures[i] for i in which])
+    sites = ahead.of(which, model.device) if ahead else None
+    graphs = model.on_device.graphs([hosts.structures[i] for i in which], sites)
     found = model.on_device.predict(graphs, asked)
 
     def array(tensor: Tensor | None) -> Any:

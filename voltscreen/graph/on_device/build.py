@@ -82,7 +82,9 @@ class DeviceGraphs:
         return torch.where(found == none, -1, found)
 
 
-def build_on_device(crystals: Crystals, spec: GraphSpec) -> DeviceGraphs:
+def build_on_device(
+    crystals: Crystals, spec: GraphSpec, sites: Sites | None = None
+) -> DeviceGraphs:
     """The graphs of structures, in their order; those that `build_graphs` gives.
 
     Nodes and edges are the same, edges of one node in another order. Sites that nothing tells
@@ -91,6 +93,7 @@ def build_on_device(crystals: Crystals, spec: GraphSpec) -> DeviceGraphs:
     Args:
         crystals: at least one, checked ones (finite, with volume and without overlaps).
         spec: the rules; not those in the order of the original code.
+        sites: the insertion sites, where somebody has them already.
 
     Raises:
         ValueError: a spec with `original_order`.
@@ -98,7 +101,10 @@ def build_on_device(crystals: Crystals, spec: GraphSpec) -> DeviceGraphs:
     if spec.original_order:
         raise ValueError(f"graphs by {spec.name} are built by build_graphs alone")
     device, n_atoms = crystals.device, crystals.n_atoms
-    sites = find_sites(crystals) if spec.insertion_sites else _no_sites(crystals)
+    if not spec.insertion_sites:
+        sites = _no_sites(crystals)
+    elif sites is None:
+        sites = find_sites(crystals)
     offsets = offsets_of(n_atoms + sites.counts)
     owner = owners(n_atoms + sites.counts)
     place = torch.arange(len(owner), device=device) - offsets[owner]
