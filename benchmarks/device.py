@@ -3,9 +3,10 @@
     python benchmarks/device.py [--device cuda] [--threads 16] [--pool FILE] [--count N]
 
 Everything is torch operations on the device: graphs, insertion sites, trunk, readout, intervals;
-with --threads also with the sites found by threads of the CPU meanwhile. Beside the measured rate stands the floor: what the card's nominal bandwidth and peak allow for the
-bytes that these operations read and write and for what they compute. A card that is not known, or a
-CPU, gets one with --bandwidth and --peak.
+with --threads also with the sites found by threads of the CPU meanwhile. Beside the measured rate
+stands the floor: what the card's nominal bandwidth and peak allow for the bytes that these
+operations read and write and for what they compute. A card that is not known, or a CPU, gets one
+with --bandwidth and --peak.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ NODES = (1, 8, 64)
 class Rates:
     """What the simulation goes by."""
 
-    node_rate: float = 200_000.0  # assumed: structures/s of a node with one GPU, the target
+    node_rate: float = 40_000.0  # assumed: structures/s of a node with one GPU, docs/ten-million.md
     cpu_rate: float = 1_050.0  # measured: candidates/s of a core, default model
     node_cores: float = 16.0  # assumed
     read_us: float = 120.0  # measured: server time to find a structure by id

@@ -66,7 +66,11 @@ class Settings(BaseSettings):
         description="folder of the workers' logs, lines of JSON; home/logs when empty",
     )
     threads: int = Field(
-        default=1, ge=1, le=1024, description="CPU threads of the network in one worker process"
+        default=1,
+        ge=1,
+        le=1024,
+        description="CPU threads of the network in one worker process; beside a GPU, those that "
+        "find insertion sites",
     )
     api_keys: SecretStr | None = Field(
         default=None,

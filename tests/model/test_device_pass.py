@@ -97,7 +97,7 @@ def test_the_default_model_says_the_same_of_the_pool(device, default, shared_dat
     import pyarrow.parquet as pq
 
     table = pq.read_table(shared_data / "mp_pool.parquet")
-    rows = table.take(np.sort(np.random.default_rng(1).choice(table.num_rows, 60, replace=False)))
+    rows = table.take(np.sort(np.random.default_rng(1).choice(table.num_rows, 40, replace=False)))
     columns = (rows[name].to_pylist() for name in ("lattice", "frac_coords", "atomic_numbers"))
     structures = [PackedStructure.from_arrays(*row) for row in zip(*columns, strict=True)]
     expected = predict_columns(default, structures)

@@ -235,8 +235,9 @@ def _first(table: NearTable, rows: Tensor) -> Tensor:
     """
     jittered = table.jittered[rows]
     slots = torch.arange(jittered.shape[1], device=rows.device)
+    every = torch.arange(len(rows), device=rows.device)
     q = jittered[:, :, 3].argmin(1)
-    nearest = jittered[torch.arange(len(rows)), q]
+    nearest = jittered[every, q]
     vector, half = nearest[:, :3], nearest[:, 3:]
     upright = vector.new_tensor(_UPRIGHT)
     along = upright - (vector @ upright)[:, None] / (2.0 * half) * vector
@@ -244,7 +245,7 @@ def _first(table: NearTable, rows: Tensor) -> Tensor:
     out = slots == q[:, None]
     names = [torch.zeros_like(rows), table.names[rows, q]]
     third, r, way = _first_on_lines(table, rows, out, along, middle)
-    other = jittered[torch.arange(len(rows)), r, :3]
+    other = jittered[every, r, :3]
     turned = torch.linalg.cross(vector, other)
     last, _, _ = _first_on_lines(
         table, rows, out | (slots == r[:, None]), turned, middle + way[:, None] * along
