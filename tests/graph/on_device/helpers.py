@@ -58,8 +58,12 @@ def assert_equal_graphs(
 
 
 def is_close(one: np.ndarray, other: np.ndarray) -> bool:
-    """Voids that look alike to 1e-5 stand for each other, whichever rounding puts first."""
-    return one.shape == other.shape and np.allclose(one, other, atol=1e-4, rtol=0)
+    """Voids of one clearance that look alike to the rule stand for each other, whichever rounding
+    puts first: their neighbours may differ a little.
+    """
+    if one.shape != other.shape or not np.allclose(one[:3], other[:3], atol=1e-5, rtol=0):
+        return False
+    return np.allclose(one[3:], other[3:], atol=5e-3, rtol=0)
 
 
 def edges_of(graphs: GraphBatch) -> list[np.ndarray]:
