@@ -4,7 +4,9 @@ Times are CPU time of this process on one thread, so that other work on the mach
 those of several processes at once are wall time.
 
 The reference path is what the original code does for one structure: pymatgen's neighbour lists
-from a `Structure`, then the plain network, one ion. Run: python benchmarks/stages.py [--pool FILE]
+from a `Structure`, then the plain network, one ion.
+
+    python benchmarks/stages.py [--pool FILE] [--count N] [--model NAME]
 """
 
 from __future__ import annotations
@@ -144,13 +146,13 @@ def cost(model: VoltageModel, structures: list[PackedStructure]) -> list[Stage]:
     return stages
 
 
-def at_once(processes: int, structures: Sequence[PackedStructure]) -> Stage:
+def at_once(processes: int, structures: Sequence[PackedStructure], model: str) -> Stage:
     """So many processes that predict the structures side by side; wall time of the slowest."""
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(processes)
     with ProcessPoolExecutor(processes, context, _set_barrier, (start,)) as pool:
         work = [[structure.to_bytes() for structure in structures]] * processes
-        seconds = list(pool.map(_predict_together, work))
+        seconds = list(pool.map(_predict_together, work, [model] * processes))
     name = f"{processes} process{'es' if processes > 1 else ''}, wall time"
     return Stage(name, processes * len(structures), max(seconds))
 
@@ -162,9 +164,9 @@ def _set_barrier(barrier: Barrier) -> None:
     _together.append(barrier)
 
 
-def _predict_together(packed: Sequence[bytes]) -> float:
+def _predict_together(packed: Sequence[bytes], name: str) -> float:
     torch.set_num_threads(1)
-    model, structures = load_model("default"), [PackedStructure.from_bytes(own) for own in packed]
+    model, structures = load_model(name), [PackedStructure.from_bytes(own) for own in packed]
     predict_columns(model, structures)
     _together[0].wait()
     start = time.perf_counter()
@@ -176,12 +178,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pool", type=Path, default=POOL if POOL.exists() else None)
     parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--model", default="default")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--csv", type=Path, default=None)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
-    model = load_model("default")
+    model = load_model(arguments.model)
     structures, what = structures_of(arguments.pool, arguments.count)
     n = len(structures)
     sizes = np.array([len(structure) for structure in structures])
@@ -221,8 +224,11 @@ def main() -> int:
     ]
     hosts = len(predict_columns(model, structures).host_state)
     costs = cost(model, structures)
-    costs += [at_once(processes, structures) for processes in (1, 2)]
-    print(f"{what}: {sizes.mean():.1f} atoms on average, {arguments.threads} thread(s)")
+    costs += [at_once(processes, structures, arguments.model) for processes in (1, 2)]
+    print(
+        f"{what}: {sizes.mean():.1f} atoms on average, model {model.name}, "
+        f"{arguments.threads} thread(s)"
+    )
     print(f"{'stage':<32}{'structures/s':>14}{'against reference':>20}")
     for stage in stages:
         ratio = f"{stage.rate / stages[0].rate:.1f}x" if stage.comparable else ""

@@ -4,8 +4,8 @@
 
 The stages overlap, so the slowest resource decides: the nodes that predict, the one database that
 they read from and write to, or the FireWorks that hand out batches. Every rate is an argument; the
-defaults marked `measured` come from benchmarks/stages.py and benchmarks/whole_pool.py, those marked
-`assumed` have not been measured.
+defaults marked `measured` come from benchmarks/stages.py and benchmarks/whole_pool.py, an
+`estimate` from a few single calls, and those marked `assumed` have not been measured.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ class Rates:
     """What the simulation goes by."""
 
     node_rate: float = 40_000.0  # assumed: structures/s of a node with one GPU, docs/ten-million.md
-    cpu_rate: float = 1_050.0  # measured: candidates/s of a core, default model
+    cpu_rate: float = 670.0  # measured: candidates/s of a core, default model (stages.py)
     node_cores: float = 16.0  # assumed
-    read_us: float = 120.0  # measured: server time to find a structure by id
-    insert_us: float = 500.0  # measured: server time to insert a document with its indexes
+    ingest_us: float = 480.0  # measured: server CPU a structure, by stage (whole_pool.py)
+    predict_us: float = 950.0  # measured likewise
+    rank_us: float = 240.0  # measured likewise
     server_cores: float = 1.0  # assumed: what a server uses in parallel
-    document_bytes: float = 3_400.0  # measured: a voltages document in BSON
-    packed_bytes: float = 960.0  # measured: a structure document in BSON
+    document_bytes: float = 4_900.0  # estimate: a voltages document in BSON, mean of 200
+    packed_bytes: float = 1_300.0  # estimate: a structure document in BSON, likewise
     network_bytes: float = 1.25e9  # assumed: 10 Gbit/s at the server
-    firework_s: float = 0.5  # measured: handing out and closing one Firework
+    firework_s: float = 0.5  # estimate: handing out and closing one Firework
     batch_structures: float = 20_000.0  # the plan below
 
 
@@ -40,7 +41,7 @@ def seconds(structures: float, nodes: int, rates: Rates, *, gpu: bool) -> dict[s
     """Seconds of each resource, were it alone."""
     rate = rates.node_rate if gpu else rates.cpu_rate * rates.node_cores
     batches = structures / rates.batch_structures
-    server = 1e-6 * (rates.read_us + rates.insert_us) / rates.server_cores
+    server = 1e-6 * (rates.ingest_us + rates.predict_us + rates.rank_us) / rates.server_cores
     traffic = (rates.document_bytes + rates.packed_bytes) / rates.network_bytes
     return {
         "predict": structures / (rate * nodes),
