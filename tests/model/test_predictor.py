@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from tests.model.helpers import IONS, random_crystal, small_model
+from tests.model.helpers import IONS, random_crystal, small_model, two_branch_model
 from voltscreen.errors import ModelError
 from voltscreen.graph import INSERTION, NEAREST, PAPER, build_graphs
-from voltscreen.model import predict_candidates
+from voltscreen.model import predict_candidates, predict_columns
 from voltscreen.model.local_voltage import fit_linear_local
 from voltscreen.model.trunk import GraphTensors
 from voltscreen.structures import HostState, PackedStructure
@@ -22,9 +24,11 @@ def test_additive_local_voltages_have_the_voltage_as_their_mean(spec) -> None:
             assert abs(found.voltage - found.site - mean) < 1e-6
 
 
-@pytest.mark.parametrize("spec", [NEAREST, INSERTION], ids=lambda s: s.name)
-def test_predictions_do_not_depend_on_the_batch(spec) -> None:
-    model = small_model(spec=spec)
+@pytest.mark.parametrize(
+    "make", [small_model, partial(small_model, spec=INSERTION), two_branch_model]
+)
+def test_predictions_do_not_depend_on_the_batch(make) -> None:
+    model = make()
     crystals = [random_crystal(seed, 3 + seed % 30) for seed in range(90)]
     together = predict_candidates(model, crystals)
     order = np.random.default_rng(0).permutation(len(crystals))
@@ -37,6 +41,14 @@ def test_predictions_do_not_depend_on_the_batch(spec) -> None:
                 assert abs(other.voltage - expected.voltage) < 1e-5
                 np.testing.assert_allclose(other.additive, expected.additive, rtol=1e-5, atol=1e-5)
                 np.testing.assert_allclose(other.linear, expected.linear, rtol=1e-5, atol=1e-5)
+
+
+def test_the_same_candidates_give_the_same_numbers_to_the_last_bit() -> None:
+    model = two_branch_model()
+    crystals = [random_crystal(seed, 3 + seed % 30, (3, 8, 25)) for seed in range(30)]
+    one, other = (predict_columns(model, crystals) for _ in range(2))
+    for name in ("voltage", "site", "uncertainty", "out_of_domain", "linear", "additive"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 def test_linear_local_voltages_average_to_the_ridge_fit() -> None:
