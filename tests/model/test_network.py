@@ -135,6 +135,15 @@ def test_exponents_beyond_float32_are_right_too(path) -> None:
     torch.testing.assert_close(found.double(), reference, atol=0.05, rtol=1e-3)
 
 
+def test_a_graph_without_windows_takes_the_plain_path() -> None:
+    batch = build_graphs([random_crystal(0, 6)], SHARED)
+    trunk = random_trunk(SHARED, edge_norm=False)
+    graphs = [GraphTensors.from_batch(batch, CPU, windows=each) for each in (True, False)]
+    with torch.inference_mode():
+        fast, plain = (trunk(graph) for graph in graphs)
+    torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
+
+
 def test_fused_gradients_equal_autograd() -> None:
     torch.manual_seed(0)
     graph = made_up_graph(8)

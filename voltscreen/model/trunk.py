@@ -187,14 +187,15 @@ class Trunk(nn.Module):
         nodes = self.elements(graph.atomic_numbers)
         if self.site is not None:
             nodes = torch.where(graph.is_site[:, None], self.site, nodes)
-        edges = None if self._fused(nodes) else self._gaussians(graph)
+        edges = None if self._fused(nodes, graph) else self._gaussians(graph)
         for convolution in self.convs:
             nodes = convolution(nodes, edges, graph)
         return nodes
 
-    def _fused(self, nodes: Tensor) -> bool:
+    def _fused(self, nodes: Tensor, graph: GraphTensors) -> bool:
         fixed = not (self.edge_norm and self.training)
-        return fixed and nodes.device.type == "cpu" and nodes.dtype == torch.float32
+        windows = len(graph.window_start) == len(graph.distances)
+        return fixed and windows and nodes.device.type == "cpu" and nodes.dtype == torch.float32
 
     def _gaussians(self, graph: GraphTensors) -> Tensor:
         distances = graph.distances.to(self.centers.dtype)
