@@ -11,8 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# The same examples in every run, so that a red test is the fault of a change; others are looked for
+# with HYPOTHESIS_PROFILE=search.
+hypothesis_settings.register_profile("search")
+hypothesis_settings.register_profile("same", derandomize=True, database=None)
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture(scope="session")
