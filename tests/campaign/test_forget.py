@@ -8,7 +8,9 @@ from tests.campaign.test_campaign import pool, spec_of, work
 from voltscreen.campaign import control
 from voltscreen.campaign.forget import forget_campaign, replace_campaign
 from voltscreen.campaign.status import campaign_status
+from voltscreen.campaign.worker_id import WorkerId
 from voltscreen.errors import CampaignError
+from voltscreen.process import ProcessId
 from voltscreen.store import ResultQuery, query_results
 
 
@@ -58,10 +60,17 @@ def test_only_a_campaign_that_was_begun_otherwise_is_replaced(store, launchpad, 
     assert replace_campaign(store, launchpad, other)
 
 
-def test_a_running_campaign_is_not_forgotten(store, launchpad, tmp_path) -> None:
-    spec = spec_of(pool(tmp_path, 10, bad=False))
-    control.submit(store, launchpad, spec)
-    launchpad.fireworks.update_one({"spec.campaign": "c"}, {"$set": {"state": "RUNNING"}})
+def test_a_campaign_is_not_forgotten_while_a_living_worker_has_a_batch(
+    store, launchpad, tmp_path
+) -> None:
+    from fireworks import FWorker
+
+    control.submit(store, launchpad, spec_of(pool(tmp_path, 10, bad=False)))
+    me = WorkerId.current()
+    launchpad.checkout_fw(FWorker(name=me.name), str(tmp_path))
     with pytest.raises(CampaignError, match="has batches running"):
         forget_campaign(store, launchpad, "c")
     assert campaign_status(store, "c").name == "c"
+    dead = WorkerId(me.host, ProcessId(me.process.pid, "1"))
+    launchpad.launches.update_many({}, {"$set": {"fworker.name": dead.name}})
+    assert forget_campaign(store, launchpad, "c")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from voltscreen.campaign.control import open_fireworks
 from voltscreen.campaign.launchpad import VoltscreenLaunchPad
+from voltscreen.campaign.liveness import Liveness
 from voltscreen.campaign.register import begun_otherwise
 from voltscreen.campaign.spec import CampaignSpec
 from voltscreen.errors import CampaignError
@@ -19,11 +19,16 @@ def forget_campaign(store: Store, launchpad: VoltscreenLaunchPad, name: str) -> 
     goes last.
 
     Raises:
-        CampaignError: a worker has one of its batches in hand.
+        CampaignError: a living worker has one of its batches in hand.
     """
     if store.campaigns.find_one({"_id": name}, {"_id": 1}) is None:
         return False
-    if any(row["state"] == "RUNNING" for row in open_fireworks(launchpad, name)):
+    running = list(
+        launchpad.fireworks.find(
+            {"spec.campaign": name, "state": "RUNNING"}, {"fw_id": 1, "claim": 1, "updated_on": 1}
+        )
+    )
+    if not all(verdict.lost for verdict in Liveness(launchpad).judge(running).values()):
         raise CampaignError(
             f"campaign {name!r} has batches running: cancel it, or wait until its workers have "
             f"ended (`voltscreen campaign status {name}`)"
