@@ -30,8 +30,10 @@ from voltscreen.train.distill import Network
 from voltscreen.train.held_out import neighborhood_of
 from voltscreen.train.out_of_fold import OutOfFold, store_path
 from voltscreen.train.parts import Workshop, fitted_to, make_parts
+from voltscreen.train.rungs import parts_of
 from voltscreen.train.two_branches import (
     NETWORK_RECIPE,
+    PROCESS_RECIPE,
     add_two_branches,
     fit_linear,
     process_key,
@@ -81,7 +83,7 @@ def main() -> None:
     held_out.check(run.data)
     keys = [process_key("all", None)]
     for name in held_out.splits(NETWORK_RECIPE):
-        keys += [process_key(name, int(k)) for k in np.unique(shop.splits[name].fold) if k >= 0]
+        keys += parts_of(PROCESS_RECIPE, shop.splits[name])
     with PartsBar() as bar:
         make_parts(shop, keys, arguments.workers, bar.update)
     add_two_branches(held_out, shop)

@@ -178,9 +178,8 @@ def _keys(splits: dict[str, Split]) -> Iterator[PartKey]:
 
 def _compared(splits: dict[str, Split]) -> Iterator[tuple[str, str]]:
     """Recipe and split of what stands beside the model's own two branches."""
-    for recipe in (*BASELINES, *FROZEN, "blend", "distilled-1", "distilled-ensemble"):
-        yield from ((recipe, name) for name in MAIN_SPLITS)
-    for recipe in OTHER_NETWORKS:
+    distilled = ("blend", "distilled-1", "distilled-ensemble")
+    for recipe in (*BASELINES, *FROZEN, *distilled, *OTHER_NETWORKS):
         yield from ((recipe, name) for name in MAIN_SPLITS)
     yield from (("mean", name) for name in splits if name not in MAIN_SPLITS)
     if "formula" in splits:
