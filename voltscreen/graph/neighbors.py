@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voltscreen.structures import PackedStructure
-from voltscreen.structures.near_atoms import ATOM, near_atoms, plane_spacing
+from voltscreen.structures.near_atoms import ATOM, atoms_around, near_atoms, plane_spacing
 
 SELF_TOLERANCE = 1e-8
 """Angstrom; what the original code takes for the atom itself."""
@@ -227,47 +227,10 @@ def _around(
     """
     while True:
         radius = min(radius, cutoff)
-        found, which = _within(cell, atoms, spacing, center, own, radius)
+        found, which = atoms_around(cell, atoms, spacing, center, own, radius)
         if _suffice(found, radius, n_places, cutoff, width):
             return found, which
         radius *= 1.25
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _within(
-    cell: NDArray[np.float64],
-    atoms: NDArray[np.float64],
-    spacing: NDArray[np.float64],
-    center: NDArray[np.float64],
-    own: int,
-    radius: float,
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Distances and indices of the atoms and images within a radius of a point."""
-    found = np.empty(128)
-    which = np.empty(128, np.int64)
-    count = 0
-    limit = radius * radius
-    q0, q1, q2 = radius / spacing[0], radius / spacing[1], radius / spacing[2]
-    for j in range(len(atoms)):
-        d0, d1, d2 = atoms[j, 0] - center[0], atoms[j, 1] - center[1], atoms[j, 2] - center[2]
-        for n0 in range(math.ceil(-q0 - d0), math.floor(q0 - d0) + 1):
-            f0 = d0 + n0
-            for n1 in range(math.ceil(-q1 - d1), math.floor(q1 - d1) + 1):
-                f1 = d1 + n1
-                for n2 in range(math.ceil(-q2 - d2), math.floor(q2 - d2) + 1):
-                    f2 = d2 + n2
-                    x = f0 * cell[0, 0] + f1 * cell[1, 0] + f2 * cell[2, 0]
-                    y = f0 * cell[0, 1] + f1 * cell[1, 1] + f2 * cell[2, 1]
-                    z = f0 * cell[0, 2] + f1 * cell[1, 2] + f2 * cell[2, 2]
-                    squared = x * x + y * y + z * z
-                    if squared > limit or (j == own and n0 == 0 and n1 == 0 and n2 == 0):
-                        continue
-                    if count == len(found):
-                        found = np.concatenate((found, np.empty_like(found)))
-                        which = np.concatenate((which, np.empty_like(which)))
-                    found[count], which[count] = math.sqrt(squared), j
-                    count += 1
-    return found[:count], which[:count]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

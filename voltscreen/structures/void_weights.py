@@ -8,6 +8,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from voltscreen.structures.near_atoms import atoms_around
+
 WINDOW = 0.05
 """Angstrom of clearance below the best void within which a void counts."""
 CROWDING_RANGE = 0.5
@@ -117,24 +119,11 @@ def _view(
     point: NDArray[np.float64],
 ) -> float:
     """A number that differs where the elements or distances around a point do."""
-    q0, q1, q2 = SIGHT / spacing[0], SIGHT / spacing[1], SIGHT / spacing[2]
+    distances, atoms = atoms_around(lattice, wrapped, spacing, point, -1, SIGHT)
     total = 0.0
-    for j in range(len(wrapped)):
-        d0, d1, d2 = wrapped[j, 0] - point[0], wrapped[j, 1] - point[1], wrapped[j, 2] - point[2]
-        part = 0.0
-        for n0 in range(math.ceil(-q0 - d0), math.floor(q0 - d0) + 1):
-            f0 = d0 + n0
-            for n1 in range(math.ceil(-q1 - d1), math.floor(q1 - d1) + 1):
-                f1 = d1 + n1
-                for n2 in range(math.ceil(-q2 - d2), math.floor(q2 - d2) + 1):
-                    f2 = d2 + n2
-                    x = f0 * lattice[0, 0] + f1 * lattice[1, 0] + f2 * lattice[2, 0]
-                    y = f0 * lattice[0, 1] + f1 * lattice[1, 1] + f2 * lattice[2, 1]
-                    z = f0 * lattice[0, 2] + f1 * lattice[1, 2] + f2 * lattice[2, 2]
-                    near = 1.0 - (x * x + y * y + z * z) / (SIGHT * SIGHT)
-                    if near > 0.0:
-                        part += near * near
-        total += marks[j] * part
+    for distance, j in zip(distances, atoms):  # noqa: B905 - numba knows no strict
+        near = 1.0 - (distance / SIGHT) ** 2
+        total += marks[j] * near * near
     return total
 
 
