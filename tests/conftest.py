@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+# Tests run side by side, one a core: more threads of theirs would wait for each other. For
+# subprocesses too, and before numpy reads it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 # The same examples in every run, so that a red test is the fault of a change; others are looked for

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from voltscreen.graph import INSERTION, NEAREST, SHARED, GraphBatch, GraphSpec, build_graphs
 from voltscreen.ions import ION_SYMBOLS
@@ -254,7 +255,9 @@ _workers: list[_Worker] = []
 
 
 def _start_worker(shop: Workshop, epochs: Epochs) -> None:
+    # A worker is one core's: threads of torch, BLAS and scikit-learn would wait for each other.
     torch.set_num_threads(1)
+    threadpool_limits(1)
     _workers.append(_Worker(shop, build_element_table(), epochs))
 
 
