@@ -12,7 +12,8 @@ from pymatgen.core import Lattice, Structure
 
 from tests.model.helpers import random_crystal
 from voltscreen.errors import FileFormatError, VoltscreenError
-from voltscreen.train.dataset import FILTERS, LabelledElectrodes, load_electrodes, write_dataset
+from voltscreen.train.dataset import LabelledElectrodes, load_electrodes, write_dataset
+from voltscreen.train.filters import FILTERS
 
 CHROMATE = Structure(Lattice.cubic(5.0), ["Mg", "Cr", "O", "O"],
                      [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5]])  # fmt: skip

@@ -135,7 +135,8 @@ def make_dataset(
     from voltscreen.cli.from_mp import fetch_electrodes
     from voltscreen.errors import VoltscreenError
     from voltscreen.ions import ION_SYMBOLS
-    from voltscreen.train.dataset import Layout, write_dataset
+    from voltscreen.train.dataset import write_dataset
+    from voltscreen.train.electrode_files import Layout
 
     if layout is not None and layout not in list(Layout):
         raise VoltscreenError(f"unknown format {layout!r}: choose from {', '.join(Layout)}")

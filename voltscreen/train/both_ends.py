@@ -15,7 +15,8 @@ from voltscreen.ions import working_ion
 from voltscreen.potentials.metals import metal_energy
 from voltscreen.potentials.relaxation import RelaxOptions, relax
 from voltscreen.structures import PackedStructure
-from voltscreen.train.dataset import ELECTRODES_FILE, LabelledElectrodes
+from voltscreen.train.dataset import LabelledElectrodes
+from voltscreen.train.electrode_files import ELECTRODES_FILE
 
 if TYPE_CHECKING:
     from voltscreen.potentials.chgnet import ChgnetPotential

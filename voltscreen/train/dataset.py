@@ -10,69 +10,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from voltscreen import __version__
-from voltscreen.errors import FileFormatError, StructureError, VoltscreenError
-from voltscreen.ions import WORKING_IONS
+from voltscreen.errors import FileFormatError, VoltscreenError
 from voltscreen.structures import PackedStructure
-from voltscreen.structures.plain_dict import from_plain_dict
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-ELECTRODES_FILE = "electrodes.csv"
-HOSTS_FILE = "electrode_hosts.parquet"
-FOLDS_FILE = "folds.csv"
-DOCUMENTS_FILE = "insertion_electrodes.jsonl"
-STRUCTURES_FILE = "structures.jsonl"
+from voltscreen.train.electrode_files import FOLD_NAMES, Layout, read_electrodes
+from voltscreen.train.electrode_table import AppliedFilter, ElectrodeTable
+from voltscreen.train.filters import filtered
 
 DATASET_FORMAT = "voltscreen-electrodes-1"
 """Name and version of the Parquet layout; a change of columns or of the hash is a new one."""
-LAST_NUMERIC_ID = 3347529
-"""The Materials Project's last id written as a number."""
-FOLD_NAMES = ("grouped", "random")
 ATTRIBUTION = (
     "Materials Project (CC BY 4.0), A. Jain et al., APL Materials 1, 011002 (2013), "
     "doi:10.1063/1.4812323"
 )
-
-TRIM_WIDTH = {"Li": 2.0, "Mg": 2.0, "Ca": 2.0, "Zn": 2.0, "Na": 1.5}
-"""By ion, the standard deviations around the mean within which the paper kept its labels."""
-VOLTAGE_WINDOW = (-1.0, 6.0)
-"""Volt; what lies outside is a calculation that failed more often than an electrode."""
-LARGEST_DISAGREEMENT = 1.0
-"""Volt between two labels of one host and ion."""
-LARGEST_VOLUME_CHANGE = 1.0
-"""Of max / min - 1: beyond it the host more than doubles, which is alloying, no insertion."""
-
-
-class Layout(StrEnum):
-    """How labelled electrodes are laid out in files."""
-
-    SHARED = "shared"
-    """A folder with electrodes.csv, electrode_hosts.parquet and, if there, folds.csv."""
-    MP = "mp"
-    """Insertion-electrode documents as JSON lines, charged structures beside them."""
-
-
-@dataclass(frozen=True, slots=True)
-class AppliedFilter:
-    """What was left out of a data set: name and rule, rows before it and rows removed."""
-
-    name: str
-    rule: str
-    rows: int
-    removed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +120,7 @@ def load_electrodes(
             hash of a training set does not fit its content, or no row is left.
         VoltscreenError: an unknown filter, or one that was applied before.
     """
-    return _labelled(_filtered(_read(path, layout), filters), path)
+    return _labelled(filtered(_read(path, layout), filters), path)
 
 
 def write_dataset(
@@ -179,7 +137,7 @@ def write_dataset(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = _filtered(_read(source, layout), filters)
+    table = filtered(_read(source, layout), filters)
     data = _labelled(table, source)
     rows = table.rows.assign(
         host=[table.hosts[host_id].to_bytes() for host_id in table.rows["host_id"]],
@@ -200,273 +158,11 @@ def write_dataset(
     return data
 
 
-@dataclass(frozen=True, eq=False)
-class _Table:
-    """What every layout is read into.
-
-    rows: row_id, ion, voltage (V), host_id, provenance, multi_step, paper_prediction (V),
-        capacity_grav (mAh/g), max_delta_volume (max / min - 1), formula_charge,
-        formula_discharge, and fold_random, fold_grouped where stored; NaN for what is unknown.
-    hosts: by host_id. filters: what was left out so far.
-    """
-
-    rows: pd.DataFrame
-    hosts: dict[str, PackedStructure]
-    filters: list[AppliedFilter]
+def _read(path: Path, layout: Layout | None) -> ElectrodeTable:
+    return _read_dataset(path) if path.suffix == ".parquet" else read_electrodes(path, layout)
 
 
-# Filters -----------------------------------------------------------------------------------
-
-_Keep = Callable[[_Table], NDArray[np.bool_]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Filter:
-    """rule: in words, for the record. keep: (r,) bool, the rows that stay."""
-
-    rule: str
-    keep: _Keep
-
-
-def _within_paper_trim(table: _Table) -> NDArray[np.bool_]:
-    by_ion = table.rows.groupby("ion")["voltage"]
-    width = table.rows["ion"].map(TRIM_WIDTH).fillna(np.inf) * by_ion.transform("std")
-    off = (table.rows["voltage"] - by_ion.transform("mean")).abs()
-    # An ion with one row has no standard deviation.
-    return np.asarray((off <= width) | width.isna())
-
-
-def _within_window(table: _Table) -> NDArray[np.bool_]:
-    return np.asarray(table.rows["voltage"].between(*VOLTAGE_WINDOW))
-
-
-def _consistent(table: _Table) -> NDArray[np.bool_]:
-    rows = table.rows
-    content = rows["host_id"].map({key: host.content_hash for key, host in table.hosts.items()})
-    by_host = rows["voltage"].groupby([content, rows["ion"]])
-    agree = by_host.transform("max") - by_host.transform("min") <= LARGEST_DISAGREEMENT
-    change = rows["max_delta_volume"]
-    inserted = [
-        _inserts(*formulas)
-        for formulas in zip(
-            rows["formula_charge"], rows["formula_discharge"], rows["ion"], strict=True
-        )
-    ]
-    # Comparisons with NaN are false: what is unknown contradicts nothing.
-    wrong = (rows["capacity_grav"] <= 0) | (change < 0) | (change > LARGEST_VOLUME_CHANGE)
-    return np.asarray(agree & ~wrong & np.array(inserted))
-
-
-def _inserts(charged: object, discharged: object, ion: str) -> bool:
-    """Whether the reaction adds the ion and keeps the rest; True where a formula is unknown."""
-    from pymatgen.core import Composition
-
-    if not (isinstance(charged, str) and isinstance(discharged, str)):
-        return True
-    before, after = Composition(charged), Composition(discharged)
-    frameworks = [
-        Composition({element: n for element, n in formula.items() if element.symbol != ion})
-        for formula in (before, after)
-    ]
-    same = len({framework.reduced_composition for framework in frameworks}) == 1
-    return bool(same and after.get_atomic_fraction(ion) > before.get_atomic_fraction(ion))
-
-
-def _one_step(table: _Table) -> NDArray[np.bool_]:
-    return np.asarray(~table.rows["multi_step"].astype(bool))
-
-
-FILTERS: dict[str, _Filter] = {
-    "paper_trim": _Filter(
-        "voltages within mean +- 2 sd of Li, Mg, Ca, Zn and mean +- 1.5 sd of Na, others all",
-        _within_paper_trim,
-    ),
-    "outliers": _Filter("voltages from -1 to 6 V", _within_window),
-    "inconsistent": _Filter(
-        "labels of one host and ion at most 1 V apart, capacity above 0, volume change from 0 to "
-        "1 (max / min - 1), a reaction that adds the ion and keeps the rest",
-        _consistent,
-    ),
-    "multi_step": _Filter("electrodes with one voltage step", _one_step),
-}
-"""What may be left out of a training set, by name, in the order applied."""
-
-
-def _filtered(table: _Table, names: Sequence[str]) -> _Table:
-    unknown = sorted(set(names) - set(FILTERS))
-    if unknown:
-        raise VoltscreenError(f"unknown filter {unknown[0]!r}: choose from {', '.join(FILTERS)}")
-    for name, chosen in FILTERS.items():
-        if name not in names:
-            continue
-        if any(applied.name == name for applied in table.filters):
-            raise VoltscreenError(f"the filter {name} was applied to this data set before")
-        table = _keep(table, chosen.keep(table), name, chosen.rule)
-    return table
-
-
-def _keep(table: _Table, kept: NDArray[np.bool_], name: str, rule: str) -> _Table:
-    applied = AppliedFilter(name, rule, len(kept), int((~kept).sum()))
-    rows = table.rows[kept].reset_index(drop=True)
-    return _Table(rows, table.hosts, [*table.filters, applied])
-
-
-# Reading -----------------------------------------------------------------------------------
-
-
-def _read(path: Path, layout: Layout | None) -> _Table:
-    if path.suffix == ".parquet":
-        return _read_dataset(path)
-    if layout is None:
-        documents = path / DOCUMENTS_FILE if path.is_dir() else path
-        found = documents.is_file() and not (path / ELECTRODES_FILE).exists()
-        layout = Layout.MP if found else Layout.SHARED
-    try:
-        table = _read_shared(path) if layout is Layout.SHARED else _read_documents(path)
-    except (OSError, KeyError, TypeError, ValueError, VoltscreenError) as error:
-        raise FileFormatError(f"cannot read labelled electrodes from {path}: {error}") from None
-    known = table.rows["ion"].isin(list(WORKING_IONS)).to_numpy()
-    return table if known.all() else _keep(table, known, "ion", "the ten working ions")
-
-
-def _read_shared(folder: Path) -> _Table:
-    import pandas as pd
-
-    rows = pd.read_csv(folder / ELECTRODES_FILE)
-    table = pd.read_parquet(folder / HOSTS_FILE).set_index("structure_id")
-    hosts = {
-        row.Index: PackedStructure.from_arrays(row.lattice, row.frac_coords, row.atomic_numbers)
-        for row in table.loc[sorted(set(rows["charged_id"]))].itertuples()
-    }
-    label = f"{ELECTRODES_FILE}:" + rows["battery_id"]
-    columns: dict[str, object] = {
-        "row_id": rows["battery_id"],
-        "ion": rows["working_ion"],
-        "voltage": rows["average_voltage"],
-        "host_id": rows["charged_id"],
-        "provenance": label + f" {HOSTS_FILE}:" + rows["charged_id"],
-        "multi_step": rows["multi_step"].astype(bool) if "multi_step" in rows else False,
-        "paper_prediction": rows.get("paper_pred_voltage", np.nan),
-    }
-    for name in ("capacity_grav", "max_delta_volume"):
-        columns[name] = rows.get(name, np.nan)
-    for name in ("formula_charge", "formula_discharge"):
-        columns[name] = rows.get(name)
-    if (folder / FOLDS_FILE).exists():
-        folds = pd.read_csv(folder / FOLDS_FILE).set_index("battery_id").loc[rows["battery_id"]]
-        columns |= {f"fold_{name}": folds[f"fold_{name}"].to_numpy() for name in FOLD_NAMES}
-    return _Table(pd.DataFrame(columns), hosts, [])
-
-
-def _read_documents(path: Path) -> _Table:
-    """The Materials Project's layout.
-
-    Fields as in emmet's InsertionElectrodeDoc: working_ion, average_voltage, id_charge,
-    formula_charge, formula_discharge, capacity_grav, max_delta_volume, num_steps, battery_id or
-    material_ids, host_structure. The charged structure comes from the companion's lines
-    {material_id, structure}; without it host_structure is taken, from which the Materials
-    Project removed the ion.
-    """
-    import pandas as pd
-
-    file = path / DOCUMENTS_FILE if path.is_dir() else path
-    companion = file.parent / STRUCTURES_FILE
-    documents = [_fields(document) for document in _lines(file)]
-    wanted = {fields["id_charge"] for fields, _ in documents}
-    charged: dict[str, PackedStructure | None] = {}
-    if companion.exists():
-        for line in _lines(companion):
-            if (material := _plain_id(line["material_id"])) in wanted:
-                charged[material] = _packed(line["structure"])
-    hosts: dict[str, PackedStructure] = {}
-    for fields, stripped in documents:
-        source = f"{companion.name}:{fields['id_charge']}"
-        host, host_id = charged.get(fields["id_charge"]), fields["id_charge"]
-        if host is None:
-            source = f"{file.name}:{fields['row_id']}.host_structure"
-            host, host_id = _packed(stripped), f"{fields['row_id']}.host_structure"
-        fields["host_id"] = host_id
-        fields["provenance"] = f"{file.name}:{fields['row_id']} {source}"
-        if host is not None:
-            hosts[host_id] = host
-    table = _Table(pd.DataFrame([fields for fields, _ in documents]), hosts, [])
-    if len(table.rows) == 0:
-        return table
-    readable = table.rows["host_id"].isin(list(hosts)) & np.isfinite(table.rows["voltage"])
-    if readable.all():
-        return table
-    return _keep(table, readable.to_numpy(), "unreadable", "a voltage and an ordered host")
-
-
-def _fields(document: dict[str, Any]) -> tuple[dict[str, Any], object]:
-    """The columns of a document, and its host_structure."""
-    ion = document["working_ion"]
-    ion = ion["element"] if isinstance(ion, dict) else str(ion)
-    steps = document.get("num_steps") or len(document.get("adj_pairs") or [])
-    fields = {
-        "row_id": _plain_id(document.get("battery_id") or _battery_id(document, ion)),
-        "ion": ion,
-        "voltage": _number(document.get("average_voltage")),
-        "id_charge": _plain_id(document["id_charge"]),
-        "multi_step": steps > 1,
-        "paper_prediction": np.nan,
-        "capacity_grav": _number(document.get("capacity_grav")),
-        "max_delta_volume": _number(document.get("max_delta_volume")),
-        "formula_charge": document.get("formula_charge"),
-        "formula_discharge": document.get("formula_discharge"),
-    }
-    return fields, document.get("host_structure")
-
-
-def _battery_id(document: dict[str, Any], ion: str) -> str:
-    """As the Materials Project forms it: the lowest id of the matching materials, and the ion."""
-    ids = [_plain_id(each) for each in document.get("material_ids") or [document["id_charge"]]]
-    ids = [each for each in ids if not each.startswith("mvc")] or ids
-    return f"{min(ids, key=lambda each: (len(each), each))}_{ion}"
-
-
-def _plain_id(material_id: object) -> str:
-    """A Materials Project id in its older form: `mp-12` for `mp-aaaaaaam` (base 26, a is 0).
-
-    Clients write one material either way; ids above 3347529 have the letters only.
-    """
-    text = str(material_id)
-    letters = re.fullmatch(r"(mp|mvc)-([a-z]+)(_[A-Z][a-z]?)?", text)
-    if not letters:
-        return text
-    number = 0
-    for letter in letters[2]:
-        number = 26 * number + ord(letter) - ord("a")
-    return f"{letters[1]}-{number}{letters[3] or ''}" if number <= LAST_NUMERIC_ID else text
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else np.nan
-
-
-def _packed(structure: object) -> PackedStructure | None:
-    """A pymatgen dictionary as a packed structure; None for what cannot be one."""
-    try:
-        return from_plain_dict(structure) if isinstance(structure, dict) else None
-    except StructureError:
-        return None
-
-
-def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                item = json.loads(line)
-            except ValueError as error:
-                raise FileFormatError(f"{file.name}, line {number}: {error}") from None
-            if not isinstance(item, dict):
-                raise FileFormatError(f"{file.name}, line {number}: not a JSON object")
-            yield item
-
-
-def _read_dataset(path: Path) -> _Table:
+def _read_dataset(path: Path) -> ElectrodeTable:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -486,7 +182,7 @@ def _read_dataset(path: Path) -> _Table:
             for host_id, packed in zip(rows["host_id"], rows.pop("host"), strict=True)
         }
         filters = [AppliedFilter(**applied) for applied in json.loads(metadata["filters"])]
-        table = _Table(rows, hosts, filters)
+        table = ElectrodeTable(rows, hosts, filters)
         content = _labelled(table, path).sha256
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException, VoltscreenError) as error:
         raise FileFormatError(f"cannot read the training set {path}: {error}") from None
@@ -497,7 +193,7 @@ def _read_dataset(path: Path) -> _Table:
     return table
 
 
-def _labelled(table: _Table, path: Path) -> LabelledElectrodes:
+def _labelled(table: ElectrodeTable, path: Path) -> LabelledElectrodes:
     rows = table.rows
     if len(rows) == 0:
         raise FileFormatError(f"no labelled electrode is left of {path}")

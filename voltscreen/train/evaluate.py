@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from voltscreen.train.dataset import TRIM_WIDTH
+from voltscreen.train.filters import TRIM_WIDTH
 
 POOLED = "all"
 DRAWS = 2000
