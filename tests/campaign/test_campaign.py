@@ -220,11 +220,11 @@ def test_planning_twice_finds_nothing_more_and_batches_are_even(store, tmp_path)
 
 
 def test_a_failing_batch_is_recorded_and_resumed(store, launchpad, tmp_path, monkeypatch) -> None:
-    from voltscreen.campaign import predict
+    from voltscreen.model import predictor
 
     spec = spec_of(pool(tmp_path))
     control.submit(store, launchpad, spec)
-    real = predict.predict_columns
+    real = predictor.predict_columns
     calls = []
 
     def fails_once(model, structures):
@@ -233,7 +233,7 @@ def test_a_failing_batch_is_recorded_and_resumed(store, launchpad, tmp_path, mon
             raise MemoryError("no memory left")
         return real(model, structures)
 
-    monkeypatch.setattr(predict, "predict_columns", fails_once)
+    monkeypatch.setattr(predictor, "predict_columns", fails_once)
     work("c")
     found = campaign_status(store, "c")
     # The others are ranked all the same, and the reason is on record.

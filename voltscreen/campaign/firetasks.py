@@ -1,6 +1,8 @@
 """The Firetasks of a campaign. Each can be run again and does only what is missing.
 
-Ids alone travel through their specs; arrays stay in the collections.
+Ids alone travel through their specs; arrays stay in the collections. FireWorks imports this module
+to read a Firework, be it for `campaign status`: what needs torch or the potential is imported by
+the task that runs.
 """
 
 from __future__ import annotations
@@ -12,17 +14,14 @@ from typing import TYPE_CHECKING, Any
 from fireworks import FiretaskBase, FWAction
 from fireworks.utilities.fw_utilities import explicit_serialize
 
-from voltscreen.campaign.label import work_labels
 from voltscreen.campaign.plan import ingest_campaign, plan_campaign
 from voltscreen.campaign.predict import model_cache, predict_batch
 from voltscreen.campaign.rank import rank_campaign
-from voltscreen.campaign.refine import refine_structures, second_looks
 from voltscreen.campaign.register import register
 from voltscreen.campaign.shift import BatchEnd, Shift
 from voltscreen.campaign.spec import CampaignSpec, parse_spec
 from voltscreen.campaign.spool import spool_folder
 from voltscreen.campaign.stage import stage
-from voltscreen.campaign.substitute import Substitutions
 from voltscreen.campaign.turn import Turn, TurnLostError
 from voltscreen.campaign.workflow import (
     pending_fireworks,
@@ -32,8 +31,6 @@ from voltscreen.campaign.workflow import (
 from voltscreen.errors import CampaignError, DatabaseError
 from voltscreen.failpoints import reach
 from voltscreen.logs import log
-from voltscreen.model import VoltageModel, load_model
-from voltscreen.model.device import prepare
 from voltscreen.screening import RefineSpec, SubstituteSpec
 from voltscreen.settings import settings
 from voltscreen.store import Store, get_campaign
@@ -47,6 +44,7 @@ from voltscreen.store.documents import (
 from voltscreen.store.models import model_file
 
 if TYPE_CHECKING:
+    from voltscreen.model import VoltageModel
     from voltscreen.potentials.chgnet import ChgnetPotential
 
 
@@ -136,6 +134,8 @@ def _rank(store: Store, campaign: CampaignDocument, *, refined: bool) -> FWActio
     counts = rank_campaign(store, spec, campaign.model_id, turn)
     reach("rank.written")
     if spec.refine and not refined:
+        from voltscreen.campaign.refine import second_looks
+
         looks = second_looks(store, spec, spec.refine)
         if looks is not None:
             return FWAction(additions=looks)
@@ -170,6 +170,8 @@ class RefineTask(FiretaskBase):  # type: ignore[misc]
         """Spec: campaign, ion, structures (ids), refine (options)."""
         with stage(fw_spec, "refine") as store:
             spec = RefineSpec.model_validate(fw_spec["refine"])
+            from voltscreen.campaign.refine import refine_structures
+
             refine_structures(store, fw_spec["structures"], fw_spec["ion"], _potential(), spec)
 
 
@@ -180,6 +182,8 @@ class SubstituteTask(FiretaskBase):  # type: ignore[misc]
     def run_task(self, fw_spec: dict[str, Any]) -> FWAction:
         """Spec: campaign, ion, generation, structures (parents' ids; none means the ranking's)."""
         with stage(fw_spec, "substitute") as store:
+            from voltscreen.campaign.substitute import Substitutions
+
             campaign, ion = get_campaign(store, fw_spec["campaign"]), fw_spec["ion"]
             options = parse_spec(campaign.spec).substitute or SubstituteSpec()
             generation = int(fw_spec["generation"])
@@ -200,6 +204,8 @@ class LabelTask(FiretaskBase):  # type: ignore[misc]
 
     def run_task(self, fw_spec: dict[str, Any]) -> None:
         """Spec: labels (absolute path of the folder), batches (numbers)."""
+        from voltscreen.campaign.label import work_labels
+
         work_labels(Path(fw_spec["labels"]), fw_spec["batches"], _potential())
 
 
@@ -219,4 +225,7 @@ def _potential() -> ChgnetPotential:
 @lru_cache(maxsize=1)
 def _loaded(path: str) -> VoltageModel:
     """The model of the last batch stays loaded: a worker reads it once."""
+    from voltscreen.model import load_model
+    from voltscreen.model.device import prepare
+
     return prepare(load_model(path))

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fireworks import FWorker
 from pydantic import Field
@@ -32,8 +33,6 @@ from voltscreen.campaign.worker_id import (
 )
 from voltscreen.campaign.writer import BatchWriter
 from voltscreen.errors import CampaignError, ModelError
-from voltscreen.model import VoltageModel, load_model
-from voltscreen.model.device import prepare
 from voltscreen.settings import settings
 from voltscreen.store import Store, get_campaign
 from voltscreen.store.documents import (
@@ -44,6 +43,9 @@ from voltscreen.store.documents import (
     VoltageStatus,
 )
 from voltscreen.store.models import model_file
+
+if TYPE_CHECKING:
+    from voltscreen.model import VoltageModel
 
 SUFFIX = ".batch"
 CLAIM = ".claim"
@@ -169,6 +171,9 @@ def _work_file(path: Path, shift: Shift, models: dict[str, VoltageModel]) -> Bat
         file = path.parent / f"{header.model_id}.safetensors"
         if not file.is_file():
             raise ModelError(f"{file} is missing: it belongs beside the exported batch files")
+        from voltscreen.model import load_model
+        from voltscreen.model.device import prepare
+
         models[header.model_id] = prepare(load_model(str(file)))
     model = models[header.model_id]
     found = (StructureDocument.from_mongo(row) for row in rows)

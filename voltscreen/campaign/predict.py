@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from voltscreen.campaign.shift import BatchEnd, Shift
 from voltscreen.campaign.writer import BatchWriter
 from voltscreen.errors import StructureError
 from voltscreen.failpoints import reach
-from voltscreen.model import PredictionColumns, VoltageModel, predict_columns
 from voltscreen.store import Store, load_structures, unpack
 from voltscreen.store.connection import find_by_ids
 from voltscreen.store.documents import (
@@ -27,6 +26,9 @@ from voltscreen.store.documents import (
     voltage_id,
 )
 from voltscreen.structures import PackedStructure
+
+if TYPE_CHECKING:
+    from voltscreen.model import PredictionColumns, VoltageModel
 
 CHUNK = 200
 """Structures predicted and written at once. A chunk is always predicted whole, so that a batch
@@ -126,6 +128,8 @@ def predict_structures(
             packed[key] = unpack(found[key])
         except StructureError as error:
             refused[key] = str(error)
+    from voltscreen.model import predict_columns
+
     columns = predict_columns(model, list(packed.values()))
     predicted = dict(zip(packed, zip(_ions(columns), columns.errors, strict=True), strict=True))
     nothing: tuple[dict[str, IonVoltage], dict[str, str]] = ({}, {})

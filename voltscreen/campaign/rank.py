@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from voltscreen.campaign.plan import campaign_members
 from voltscreen.campaign.refined import refined_voltages
@@ -24,7 +25,9 @@ from voltscreen.store.documents import (
 from voltscreen.store.electrodes import known_voltages
 from voltscreen.store.ranking_columns import drop_columns, put_columns
 from voltscreen.structures import HostState
-from voltscreen.train.refined import RefinedVoltage
+
+if TYPE_CHECKING:
+    from voltscreen.train.refined import RefinedVoltage
 
 _CHEMISTRY = ("chemsys", "elements", "nsites", "energy_above_hull")
 """Columns of the candidate that its place in a ranking repeats."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from pymongo import UpdateOne
 
 from voltscreen.errors import ModelError
-from voltscreen.model.refiner import Refiner, load_refiner, refiner_path
 from voltscreen.store import Store, unpack
 from voltscreen.store.connection import INSERT_CHUNK, Row, find_by_ids
 from voltscreen.store.documents import (
@@ -17,7 +17,10 @@ from voltscreen.store.documents import (
     refinement_id,
 )
 from voltscreen.structures import make_host
-from voltscreen.train.refined import RefinedVoltage, SecondLook, refine_voltages
+
+if TYPE_CHECKING:
+    from voltscreen.model.refiner import Refiner
+    from voltscreen.train.refined import RefinedVoltage
 
 _FIELDS = ("voltage", "sd", "lo80", "hi80", "lo90", "hi90")
 
@@ -32,8 +35,12 @@ def refined_voltages(
     Args:
         fast: by structure id, the network's voltage, lo90 and hi90 for the ion.
     """
+    if not store.refinements.count_documents({}, limit=1):
+        return {}
+    from voltscreen.train.refined import RefinedVoltage  # torch
+
     refiner = _refiner_for(model_id)
-    if refiner is None or not store.refinements.count_documents({}, limit=1):
+    if refiner is None:
         return {}
     keys = (refinement_id(key, ion, refiner.card.potential) for key in fast)
     looks = [
@@ -55,6 +62,8 @@ def refined_voltages(
 
 def _refiner_for(model_id: str) -> Refiner | None:
     """The shipped refiner, where it was fitted to this model's voltages."""
+    from voltscreen.model.refiner import load_refiner, refiner_path
+
     if not refiner_path().exists():
         return None
     try:
@@ -67,6 +76,8 @@ def _refiner_for(model_id: str) -> Refiner | None:
 def _refine(
     store: Store, looks: list[RefinementDocument], fast: Mapping[str, Row], refiner: Refiner
 ) -> dict[str, RefinedVoltage]:
+    from voltscreen.train.refined import SecondLook, refine_voltages
+
     ids = [one.structure_id for one in looks]
     structures = {
         row["_id"]: StructureDocument.from_mongo(row) for row in find_by_ids(store.structures, ids)

@@ -6,7 +6,7 @@ from pymongo.errors import DuplicateKeyError
 
 from voltscreen.campaign.spec import CampaignSpec
 from voltscreen.errors import CampaignError, SpecError
-from voltscreen.model import read_card, whole_file
+from voltscreen.model import read_card
 from voltscreen.store import Store
 from voltscreen.store.documents import CampaignDocument
 from voltscreen.store.models import put_model
@@ -29,6 +29,8 @@ def register(store: Store, spec: CampaignSpec) -> CampaignDocument:
         )
     known = store.campaigns.find_one({"_id": spec.name})
     if known is None:
+        from voltscreen.model import whole_file  # torch
+
         data = whole_file(spec.model)
         put_model(store, model_id, card.name, card.ions, card.model_dump(mode="json"), data)
         document = CampaignDocument(

@@ -10,7 +10,6 @@ from pathlib import Path
 from voltscreen.campaign.doctor.finding import Finding, Kind, Patient
 from voltscreen.campaign.predict import model_cache
 from voltscreen.errors import ModelError
-from voltscreen.model import load_model
 from voltscreen.model.catalog import available_models, read_card, user_models
 from voltscreen.store.documents import ModelDocument
 from voltscreen.store.models import replace_weights, stored_weights
@@ -74,6 +73,8 @@ def damaged_copies(patient: Patient) -> Iterator[Finding]:
 
 def _problem(path: Path) -> str | None:
     """Why a model file cannot be used; None when it can."""
+    from voltscreen.model import load_model
+
     try:
         load_model(str(path))
     except ModelError as error:
