@@ -85,7 +85,7 @@ def test_every_folder_is_a_known_room() -> None:
         ("voltscreen.cli.app", "torch numpy pymatgen pydantic fireworks pymongo"),
         # Commands that predict nothing, and what FireWorks imports to read a Firework.
         (
-            "voltscreen.campaign.standing, voltscreen.campaign.worker, voltscreen.campaign.firetasks",
+            "voltscreen.campaign.worker,voltscreen.campaign.control,voltscreen.campaign.firetasks",
             "torch numba scipy sklearn pymatgen pandas",
         ),
     ],
