@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +20,8 @@ from hypothesis import settings as hypothesis_settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+ROOM_IN_MEMORY = 8e9
+"""Bytes."""
 
 # The same examples in every run, so that a red test is the fault of a change; others are looked for
 # with HYPOTHESIS_PROFILE=search.
@@ -35,14 +39,22 @@ def shared_data() -> Path:
     return folder
 
 
+def in_memory() -> str | None:
+    """A folder where the syncs of a database cost nothing; None where memory lends none."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > ROOM_IN_MEMORY
+    return str(memory) if roomy and os.access(memory, os.W_OK) else None
+
+
 @pytest.fixture(scope="session")
-def server_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def server_home() -> Iterator[Path]:
     """A home whose embedded server serves all tests of this process, and is stopped at the end."""
     from voltscreen.store import embedded
 
-    home = tmp_path_factory.mktemp("home")
-    yield home
-    embedded.stop(home)
+    with tempfile.TemporaryDirectory(prefix="voltscreen-", dir=in_memory()) as folder:
+        home = Path(folder)
+        yield home
+        embedded.stop(home)
 
 
 @pytest.fixture

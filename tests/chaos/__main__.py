@@ -11,8 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.chaos.ground import Scene, fast_folder, ground
+from tests.chaos.ground import Scene, ground
 from tests.chaos.matrix import CELLS, Cell, Fault, Result, run_matrix
+from tests.conftest import in_memory
 
 
 def main() -> int:
@@ -26,7 +27,7 @@ def main() -> int:
     results: list[Result] = []
     print(f"{'point':<20}" + "".join(f"{fault:>8}" for fault in Fault), flush=True)
     with (
-        tempfile.TemporaryDirectory(dir=fast_folder()) as folder,
+        tempfile.TemporaryDirectory(dir=in_memory()) as folder,
         ground(Path(folder), scenes) as made,
     ):
         for result in run_matrix(made, cells, options.parallel):

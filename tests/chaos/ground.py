@@ -142,12 +142,6 @@ def _spec(scene: Scene, pool: Path) -> dict[str, Any]:
     }
 
 
-def fast_folder() -> str | None:
-    """Where the server's syncs cost nothing: these cells kill workers, never the server."""
-    memory = Path("/dev/shm")
-    return str(memory) if os.access(memory, os.W_OK) else None
-
-
 @contextlib.contextmanager
 def ground(folder: Path, scenes: Sequence[Scene] = tuple(Scene)) -> Iterator[Ground]:
     """Set up, with the right ends of these scenes."""
