@@ -14,13 +14,17 @@ from voltscreen.process import ProcessId
 from voltscreen.store import ResultQuery, query_results
 
 
-def test_a_forgotten_campaign_is_predicted_from_what_is_kept(store, launchpad, tmp_path) -> None:
+def test_a_forgotten_campaign_is_predicted_from_what_is_kept(
+    store, launchpad, tmp_path, capfd
+) -> None:
     spec = spec_of(pool(tmp_path, 20, bad=False))
     control.submit(store, launchpad, spec)
     work("c")
     ranked = query_results(store, ResultQuery(campaign="c", ion="Li"))
     written = {row["_id"]: row["written_at"] for row in store.voltages.find()}
+    capfd.readouterr()
     assert forget_campaign(store, launchpad, "c")
+    assert capfd.readouterr().out == ""
     for collection in (store.campaigns, store.batches, store.rankings):
         assert collection.count_documents({}) == 0
     assert launchpad.fireworks.count_documents({}) == 0

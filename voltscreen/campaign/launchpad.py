@@ -16,6 +16,7 @@ Documents are FireWorks' own, so that `lpad` reads and writes the same database.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import sys
 from datetime import UTC, datetime
@@ -181,6 +182,13 @@ class VoltscreenLaunchPad(LaunchPad):  # type: ignore[misc]  # FireWorks has no 
         )
         # Reads the one that is reserved now, and puts aside what cannot be read.
         return super()._get_a_fw_to_run(query, row["fw_id"]) if row else None
+
+    # --- deleting ---------------------------------------------------------------------------
+
+    def delete_wf(self, fw_id: int, delete_launch_dirs: bool = False) -> None:
+        """Delete the workflow of a Firework, without FireWorks' list of what went with it."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            super().delete_wf(fw_id, delete_launch_dirs)
 
     # --- ending a launch ------------------------------------------------------------------
 
