@@ -127,7 +127,8 @@ def test_a_reservation_is_kept_while_its_job_waits_and_freed_when_it_is_gone(
 def test_nothing_is_freed_while_slurm_does_not_answer(
     planned, slurm, launchpad, tmp_path, monkeypatch
 ) -> None:
-    env = {"job": Job("voltscreen", "1", "1", 0, "vs1", "root").to_plain()}
+    # A number that the cluster never gave: of its first jobs it may still know how they ended.
+    env = {"job": Job("voltscreen", "900000", "900000", 0, "vs1", "root").to_plain()}
     launchpad.checkout_fw(FWorker(name="vs1|1|0", env=env), str(tmp_path))
     nobody = tmp_path / "slurm.conf"
     nobody.write_text((slurm.folder / "slurm.conf").read_text().replace("=16817", "=9"))
