@@ -169,9 +169,9 @@ class RefineTask(FiretaskBase):  # type: ignore[misc]
     def run_task(self, fw_spec: dict[str, Any]) -> None:
         """Spec: campaign, ion, structures (ids), refine (options)."""
         with stage(fw_spec, "refine") as store:
-            spec = RefineSpec.model_validate(fw_spec["refine"])
             from voltscreen.campaign.refine import refine_structures
 
+            spec = RefineSpec.model_validate(fw_spec["refine"])
             refine_structures(store, fw_spec["structures"], fw_spec["ion"], _potential(), spec)
 
 

@@ -119,6 +119,8 @@ def predict_structures(
     found: Mapping[str, StructureDocument], ids: Sequence[str], model: VoltageModel
 ) -> list[VoltageDocument]:
     """Voltages of a chunk of structures, in their order."""
+    from voltscreen.model import predict_columns
+
     packed: dict[str, PackedStructure] = {}
     refused: dict[str, str] = {}
     for key in ids:
@@ -128,8 +130,6 @@ def predict_structures(
             packed[key] = unpack(found[key])
         except StructureError as error:
             refused[key] = str(error)
-    from voltscreen.model import predict_columns
-
     columns = predict_columns(model, list(packed.values()))
     predicted = dict(zip(packed, zip(_ions(columns), columns.errors, strict=True), strict=True))
     nothing: tuple[dict[str, IonVoltage], dict[str, str]] = ({}, {})

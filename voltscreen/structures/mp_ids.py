@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 LAST_NUMERIC_ID = 3347529
 """The last id that the Materials Project writes as a number."""
@@ -24,6 +25,20 @@ def plain_id(name: str) -> str:
     for letter in letters[2]:
         number = 26 * number + ord(letter) - ord("a")
     return _spelled(letters[1], number)
+
+
+def plain_battery_id(name: str) -> str:
+    """The same of an electrode's id: that of a material and, behind an underscore, an ion."""
+    material_id, underscore, ion = name.partition("_")
+    return plain_id(material_id) + underscore + ion
+
+
+def battery_id(material_ids: Sequence[str], ion: str) -> str:
+    """An electrode's id as the Materials Project forms it, of the plain ids of its materials: the
+    lowest one that does not begin with mvc, if there is such a one, and the ion.
+    """
+    ids = [each for each in material_ids if not each.startswith("mvc")] or material_ids
+    return f"{min(ids, key=lambda each: (len(each), each))}_{ion}"
 
 
 def is_material_id(name: str) -> bool:

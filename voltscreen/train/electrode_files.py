@@ -13,7 +13,7 @@ import numpy as np
 from voltscreen.errors import FileFormatError, StructureError, VoltscreenError
 from voltscreen.ions import WORKING_IONS
 from voltscreen.structures import PackedStructure
-from voltscreen.structures.mp_ids import plain_id
+from voltscreen.structures.mp_ids import battery_id, plain_battery_id, plain_id
 from voltscreen.structures.plain_dict import from_plain_dict
 from voltscreen.train.electrode_table import ElectrodeTable
 
@@ -129,8 +129,9 @@ def _fields(document: dict[str, Any]) -> tuple[dict[str, Any], object]:
     ion = document["working_ion"]
     ion = ion["element"] if isinstance(ion, dict) else str(ion)
     steps = document.get("num_steps") or len(document.get("adj_pairs") or [])
+    materials = [plain_id(each) for each in document.get("material_ids") or [document["id_charge"]]]
     fields = {
-        "row_id": _plain_battery_id(document.get("battery_id") or _battery_id(document, ion)),
+        "row_id": plain_battery_id(document.get("battery_id") or battery_id(materials, ion)),
         "ion": ion,
         "voltage": _number(document.get("average_voltage")),
         "id_charge": plain_id(document["id_charge"]),
@@ -142,19 +143,6 @@ def _fields(document: dict[str, Any]) -> tuple[dict[str, Any], object]:
         "formula_discharge": document.get("formula_discharge"),
     }
     return fields, document.get("host_structure")
-
-
-def _battery_id(document: dict[str, Any], ion: str) -> str:
-    """As the Materials Project forms it: the lowest id of the matching materials, and the ion."""
-    ids = [plain_id(each) for each in document.get("material_ids") or [document["id_charge"]]]
-    ids = [each for each in ids if not each.startswith("mvc")] or ids
-    return f"{min(ids, key=lambda each: (len(each), each))}_{ion}"
-
-
-def _plain_battery_id(battery_id: str) -> str:
-    """The id of a material and, behind an underscore, an ion."""
-    material_id, underscore, ion = battery_id.partition("_")
-    return plain_id(material_id) + underscore + ion
 
 
 def _number(value: object) -> float:

@@ -14,7 +14,7 @@ from voltscreen.structures import (
     SourceRef,
     refuse_overlap,
 )
-from voltscreen.structures.mp_ids import plain_id
+from voltscreen.structures.mp_ids import battery_id, plain_id
 from voltscreen.structures.plain_dict import from_plain_dict
 
 SOURCE = "mp"
@@ -84,10 +84,8 @@ class KnownElectrode(_Fields):
 
     @property
     def battery_id(self) -> str:
-        """As the Materials Project forms it: lowest id of the matching materials, and the ion."""
-        ids = self.material_ids or [self.id_charge]
-        ids = [each for each in ids if not each.startswith("mvc")] or ids
-        return f"{min(ids, key=lambda each: (len(each), each))}_{self.working_ion}"
+        """As the Materials Project forms it."""
+        return battery_id(self.material_ids or [self.id_charge], self.working_ion)
 
 
 class LabelledElectrode(KnownElectrode):
