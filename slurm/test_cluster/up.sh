@@ -52,6 +52,13 @@ if ! alive "$run/munged.pid"; then
 fi
 wait_for 10 munge --no-input --socket="$run/munge.socket"
 
+# A node is ill as long as a file says so: its prolog fails, as that of a node with a broken GPU.
+cat >"$CLUSTER/prolog.sh" <<PROLOG
+#!/bin/sh
+[ ! -e "$CLUSTER/ill.\$SLURMD_NODENAME" ]
+PROLOG
+chmod 0755 "$CLUSTER/prolog.sh"
+
 # --- configuration ----------------------------------------------------------------------------
 accounting="AccountingStorageType=accounting_storage/none"
 if [ "$ACCOUNTING" = 1 ]; then
@@ -97,6 +104,7 @@ MinJobAge=300
 JobRequeue=1
 GresTypes=gpu
 MailProg=/bin/true
+Prolog=$CLUSTER/prolog.sh
 $accounting
 NodeName=DEFAULT CPUs=$CPUS RealMemory=$MEMORY Gres=gpu:$GPUS
 $(for i in $(seq "$NODES"); do
@@ -167,7 +175,8 @@ for i in $(seq "$NODES"); do
   alive "$run/slurmd.vs$i.pid" || slurmd -N "vs$i" >>"$log/start.log" 2>&1 </dev/null
 done
 all_up() {
-  [ "$(sinfo -h -N -p gpu -t idle,mixed,allocated,completing -o %N | sort -u | wc -l)" -ge "$NODES" ]
+  # Those that respond: sinfo may call a node mixed that is down.
+  [ "$(sinfo -h -r -N -p gpu -t idle,mixed,allocated,completing -o %N | sort -u | wc -l)" -ge "$NODES" ]
 }
 export -f all_up && export NODES
 wait_for 60 bash -c all_up || {

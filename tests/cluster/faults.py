@@ -110,6 +110,26 @@ class Campaign:
         """Whether it is ranked."""
         return campaign_status(self.store, NAME).state is CampaignState.DONE
 
+    def situation(self) -> str:
+        """What SLURM, its controller and the workers say, for one who asks why nothing goes on."""
+        logs = sorted((self.folder / "jobs" / "logs").glob("*.log"))
+        controller = self.cluster.folder / "log" / "slurmctld.log"
+        return "\n".join(
+            [
+                self.cluster.ask("squeue", "--states=all", "--array", "--format=%i %T %r %N %S %e"),
+                self.cluster.ask("sinfo", "--Node", "--long"),
+                *(f"{path.name}:\n{path.read_text()[-3000:]}" for path in logs),
+                *controller.read_text().splitlines()[-60:],
+            ]
+        )
+
+    def end_jobs(self) -> None:
+        """Cancel what still waits or runs: it would take the memory of a node from other jobs."""
+        arrays = self.store.job_arrays.distinct("number")
+        if arrays:
+            self.cluster.ask("scancel", *arrays)
+            _until_gone(self, ",".join(arrays))
+
     def voltages(self) -> dict[str, Any]:
         """All voltages without what depends on the time."""
         rows = self.store.voltages.find()
@@ -134,6 +154,7 @@ def campaign(cluster: Cluster, folder: Path, pool: Path, structures: int) -> Ite
             control.submit(store, launchpad, parse_spec(spec))
             made.run("worker", "--campaign", NAME, "--nlaunches", 1)
             yield made
+            made.end_jobs()
     finally:
         embedded.stop(home)
 
@@ -177,7 +198,11 @@ def disturbed(
         made.submit(1, {**stall.environment, **environment}, **site)
         stall.wait()
         began = time.monotonic()
-        observed = fault(made, stall)
+        try:
+            observed = fault(made, stall)
+        except TimeoutError as error:
+            error.add_note(made.situation())
+            raise
         stall.let_go()
         # As a person would who comes back: what is lost is submitted again until all is done.
         made.run(
@@ -259,12 +284,14 @@ def kill_slurmd(made: Campaign, stall: Stall) -> str:
     held = made.held()
     made.cluster.kill_node(held["node"])
     try:
-        node = ("sinfo", "--noheader", "--nodes", held["node"], "--format=%t", "--partition=gpu")
-        until(lambda: "down" in made.cluster.ask(*node), 200)
+        # Asked of the job: sinfo may go on calling a node mixed that is down.
+        until(lambda: "RUNNING" not in _states(made, held["job"]), 200)
     finally:
         made.cluster.up()
     stall.let_go()
-    until(lambda: made.attempts(held["batch"]), LONG)
+    # The worker lived on, and ends its batch unless SLURM, whose node is back, kills it before.
+    with contextlib.suppress(TimeoutError):
+        until(lambda: made.attempts(held["batch"]), 15)
     return f"node down, {_what_became(made, held['batch'])}"
 
 
@@ -275,10 +302,9 @@ def preemption(made: Campaign, stall: Stall) -> str:
         "sbatch", "--partition=gpu", f"--nodelist={held['node']}", "--exclusive", "--time=1",
         "--output=/dev/null", "--wrap", "sleep 5",
     )  # fmt: skip
-    state = ("squeue", "--noheader", "--array", f"--jobs={held['job']}", "--format=%T %r")
-    until(lambda: "RUNNING" not in made.cluster.ask(*state), 120)
+    until(lambda: "RUNNING" not in _states(made, held["job"]), 120)
     # Stopped as it is, it does not hear SIGTERM in time.
-    until(lambda: "PENDING" in made.cluster.ask(*state), 120)
+    until(lambda: "PENDING" in _states(made, held["job"]), 120)
     return f"job {held['job']} killed and requeued"
 
 
@@ -286,8 +312,7 @@ def time_limit(made: Campaign, stall: Stall) -> str:
     """Time limit reached."""
     held = made.held()
     _until_gone(made, held["job"], 200)
-    state = made.cluster.ask("squeue", "--noheader", "--states=all", "--array",
-                             f"--jobs={held['job']}", "--format=%T")  # fmt: skip
+    state = _states(made, held["job"], "--states=all")
     return f"job ended: {state}; {_what_became(made, held['batch'])}"
 
 
@@ -331,8 +356,14 @@ ENVIRONMENTS = {"database_away": {"VOLTSCREEN_PATIENCE": "3"}}
 
 
 def _until_gone(made: Campaign, job: str, seconds: float = 120) -> None:
-    state = ("squeue", "--noheader", "--array", f"--jobs={job}", "--format=%T")
-    until(lambda: not made.cluster.ask(*state), seconds)
+    until(lambda: not _states(made, job), seconds)
+
+
+def _states(made: Campaign, job: str, *options: str) -> str:
+    """SLURM's words for a job, or for those of an array; empty when it has ended."""
+    return made.cluster.ask(
+        "squeue", "--noheader", "--array", f"--jobs={job}", "--format=%T", *options
+    )
 
 
 def _what_became(made: Campaign, batch: str) -> str:

@@ -209,6 +209,28 @@ def test_a_requeued_job_takes_up_its_own_batch(planned, slurm, submit, store, la
     assert len(tried) == BATCHES
 
 
+def test_jobs_that_slurm_holds_after_a_failed_launch_are_released(
+    planned, slurm, submit, store, launchpad, run
+) -> None:
+    ill = slurm.folder / "ill.vs1"
+    ill.touch()
+    try:
+        submit("--max-jobs", 2, options=["--nodelist=vs1"])
+        reasons = ("squeue", "--noheader", "--array", "--format=%r")
+        until(lambda: slurm.ask(*reasons).count("launch failed requeued held") == 2, 60)
+        shown = run("slurm", "status", "--campaign", "c").stdout
+        assert re.search("Pending +2 launch failed requeued held", shown)
+    finally:
+        ill.unlink()
+        slurm.ask("scontrol", "update", "node=vs1", "state=resume")
+    done = submit("--max-jobs", 2)
+    assert done.stderr.count("which SLURM held: launch failed requeued held") == 2
+    assert "Nothing is submitted: 2 jobs are queued" in done.stderr
+    until(lambda: finished(store, launchpad), 200)
+    assert store.job_arrays.count_documents({}) == 1
+    assert len(attempts(store)) == BATCHES
+
+
 def test_slurms_signal_ends_a_worker_after_its_batch_and_before_its_time(
     planned, slurm, submit, store, launchpad, tmp_path, monkeypatch
 ) -> None:

@@ -50,6 +50,7 @@ class SlurmStatus(BaseModel):
     campaign: str
     state: CampaignState
     jobs: dict[str, int] = Field(description="by state: SLURM's, or LEFT where it forgot them")
+    waiting: dict[str, int] = Field(description="pending jobs by SLURM's reason")
     batches: dict[BatchState, int]
     structures: int = Field(description="in predict batches")
     structures_done: int = Field(description="of them in batches that are done")
@@ -78,7 +79,8 @@ def slurm_status(store: Store, name: str) -> SlurmStatus:
         for array in arrays
         for task in task_names([array])
     }
-    states, failed = _jobs(read_queue().jobs.values(), logs)
+    known = {name: job for name, job in read_queue().jobs.items() if name in logs}
+    states, failed = _jobs(known, logs)
     rows = list(
         store.batches.find(
             {"campaign": name, "kind": BatchKind.PREDICT},
@@ -97,6 +99,7 @@ def slurm_status(store: Store, name: str) -> SlurmStatus:
         campaign=name,
         state=campaign.state,
         jobs=states,
+        waiting=dict(Counter(job.reason for job in known.values() if job.state == "PENDING")),
         batches=batches,
         structures=structures,
         structures_done=done,
@@ -110,10 +113,9 @@ def slurm_status(store: Store, name: str) -> SlurmStatus:
 
 
 def _jobs(
-    queued: Iterable[QueuedJob], logs: dict[str, str]
+    known: dict[str, QueuedJob], logs: dict[str, str]
 ) -> tuple[dict[str, int], list[FailedJob]]:
-    """Jobs by state, and those that failed."""
-    known = {job.name: job for job in queued if job.name in logs}
+    """Jobs by state, and those that failed; known: those that SLURM still has."""
     running = {name for name, job in known.items() if not job.has_ended}
     ended = how_they_ended(set(logs) - running)
     states: Counter[str] = Counter()

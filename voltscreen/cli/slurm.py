@@ -90,7 +90,7 @@ def submit(
         while until_done and not _is_over(store, launchpad, campaign, done):
             time.sleep(interval)
             done = _submit_once(store, launchpad, site, campaign, cap)
-            if done.jobs:
+            if done.has_news:
                 say(done.message)
     if done.jobs and not until_done:
         say(f"Watch it with: {program()} slurm status --campaign {campaign}")
@@ -194,6 +194,7 @@ def _shown(found: SlurmStatus) -> RenderableType:
     from rich.text import Text
 
     jobs = ", ".join(f"{count} {state.lower()}" for state, count in found.jobs.items()) or "none"
+    waits = ", ".join(f"{count} {reason}" for reason, count in found.waiting.items())
     batches = ", ".join(f"{count} {state.value}" for state, count in found.batches.items())
     rate = "" if found.rate is None else f"{found.rate:.0f} structures/s"
     ends = "" if found.ends_at is None else f"{found.ends_at.astimezone():%Y-%m-%d %H:%M:%S}"
@@ -202,6 +203,7 @@ def _shown(found: SlurmStatus) -> RenderableType:
         for label, value in (
             ("Campaign", f"{found.campaign} ({found.state.value})"),
             ("Jobs", jobs),
+            ("Pending", waits),
             ("Batches", batches),
             ("Structures", f"{found.structures_done} of {found.structures}"),
             ("Rate", rate),

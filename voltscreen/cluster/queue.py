@@ -14,6 +14,8 @@ ENDED = frozenset(
     "TIMEOUT".split()
 )
 """States of a job that will not run again. squeue keeps showing them for a while (MinJobAge)."""
+HELD_BY_SLURM = ("launch failed requeued held", "JobHoldMaxRequeue")
+"""Reasons of jobs that SLURM itself holds: a node's prolog failed, or nodes did too often."""
 _FIELDS = (
     "JobArrayID", "ArrayJobID", "State", "RestartCnt", "UserName", "Reason", "NodeList",
     "exit_code", "Comment",
@@ -43,6 +45,11 @@ class QueuedJob:
     def has_ended(self) -> bool:
         """Whether it will not run again."""
         return self.state in ENDED
+
+    @property
+    def is_held_by_slurm(self) -> bool:
+        """Whether it waits for good, and not because a person wants it to."""
+        return self.state == "PENDING" and self.reason.replace("_", " ").startswith(HELD_BY_SLURM)
 
 
 @dataclass(frozen=True)

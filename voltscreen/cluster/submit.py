@@ -7,7 +7,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voltscreen.cluster.commands import SlurmError, ask
@@ -25,19 +25,31 @@ class Submitted:
     """What became of a submit.
 
     ready: batches that were; queued: jobs that wait or run already; cap: most jobs at a time;
-    jobs: newly submitted; array: SLURM's number; script: its path.
+    released: of the queued ones, those that SLURM had held after a failed launch; jobs: newly
+    submitted; array: SLURM's number; script: its path.
     """
 
     ready: int
     queued: int
     cap: int
+    released: tuple[QueuedJob, ...] = ()
     jobs: int = 0
     array: str | None = None
     script: Path | None = None
 
     @property
     def message(self) -> str:
-        """One sentence."""
+        """One sentence, and a line for each job that was released."""
+        lines = [f"Released {job.name}, which SLURM held: {job.reason}." for job in self.released]
+        return "\n".join([*lines, self._sentence])
+
+    @property
+    def has_news(self) -> bool:
+        """Whether it did something."""
+        return bool(self.jobs or self.released)
+
+    @property
+    def _sentence(self) -> str:
         if self.jobs:
             return (
                 f"Submitted array {self.array} of {self.jobs} jobs for {self.ready} ready batches "
@@ -76,9 +88,10 @@ def submit_array(
     """
     with lease(store, f"slurm submit {campaign}"):
         jobs = queued_jobs(store, campaign)
+        released = _release(jobs)
         count = ready()
         wanted = min(-(-count // site.workers), cap) - len(jobs)
-        before = Submitted(count, len(jobs), cap)
+        before = Submitted(count, len(jobs), cap, released)
         if wanted <= 0:
             return before
         array = campaign_array(site, campaign, min(wanted, max_array_size()))
@@ -95,7 +108,7 @@ def submit_array(
             spool=str(array.spool),
         )
         store.job_arrays.insert_one(document.to_mongo())
-        return Submitted(count, len(jobs), cap, array.size, number, script)
+        return replace(before, jobs=array.size, array=number, script=script)
 
 
 def queued_jobs(store: Store, campaign: str) -> list[QueuedJob]:
@@ -104,6 +117,21 @@ def queued_jobs(store: Store, campaign: str) -> list[QueuedJob]:
     # By the comment too: a submit may have died before it noted its array.
     found = read_queue().with_comment(_comment(campaign), known)
     return [job for job in found if not job.has_ended]
+
+
+def _release(jobs: Iterable[QueuedJob]) -> tuple[QueuedJob, ...]:
+    """Let go those that SLURM holds: nobody else would, and they count as queued."""
+    held = tuple(job for job in jobs if job.is_held_by_slurm)
+    if held:
+        try:
+            ask("scontrol", "release", *(job.name for job in held))
+        except SlurmError as error:
+            names = " ".join(job.name for job in held)
+            raise SlurmError(
+                f"{error}\nSLURM holds jobs of the campaign ({held[0].reason}) and will not let "
+                f"them go. Cancel them to submit others: scancel {names}"
+            ) from None
+    return held
 
 
 def _comment(campaign: str) -> str:
