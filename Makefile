@@ -21,7 +21,7 @@ screen: install
 	$(BIN)/voltscreen screen --replace workflows/known-hosts.yaml
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # Rebuild the shipped models from the labelled electrodes and the stored insertion labels. A stopped
 # run goes on where it was.

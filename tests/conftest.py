@@ -30,6 +30,16 @@ hypothesis_settings.register_profile("same", derandomize=True, database=None)
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: one more than cores, because the tests of tests/cluster mostly wait."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on the one SLURM come one after another: they begin first, the others run beside."""
+    items.sort(key=lambda item: "cluster" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real structures and labels beside the repository; tests that need them are left out."""

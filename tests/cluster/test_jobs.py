@@ -29,6 +29,8 @@ pytestmark = pytest.mark.timeout(900)
 
 STRUCTURES = 90
 BATCHES = 6
+CONTROLLER_LOOKS = 30
+"""Seconds between two looks of slurmctld at the time limits of jobs."""
 
 
 @pytest.fixture
@@ -235,15 +237,14 @@ def test_slurms_signal_ends_a_worker_after_its_batch_and_before_its_time(
     planned, slurm, submit, store, launchpad, tmp_path, monkeypatch
 ) -> None:
     with Stall() as stall:
-        submit(
-            "--max-jobs", 1, wall_time="00:03:00", signal_seconds=120,
-            environment=stall.environment,
-        )  # fmt: skip
+        submit("--max-jobs", 1, signal_seconds=120, environment=stall.environment)
         stall.wait()
+        # A batch is in hand: now the end comes so near that the signal is due.
         began = datetime.fromisoformat(slurm.ask("squeue", "--noheader", "--format=%S"))
-        # Due after a minute, in which a worker begins on a busy machine, too. The controller looks
-        # every half minute.
-        time.sleep(max(0.0, 92 - (datetime.now() - began).total_seconds()))  # noqa: DTZ005
+        minutes = 2 + (datetime.now() - began) // timedelta(minutes=1)  # noqa: DTZ005
+        number = slurm.ask("squeue", "--noheader", "--format=%A")
+        slurm.ask("scontrol", "update", f"jobid={number}", f"timelimit={minutes}")
+        time.sleep(CONTROLLER_LOOKS + 2)
     array = store.job_arrays.find_one()
     until(lambda: slurm_status(store, "c").jobs == {"COMPLETED": 1}, 60)
     found = slurm.ask("sacct", "-X", "-n", "-P", "-o", "State,ExitCode", "-j", array["number"])
